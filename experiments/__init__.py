@@ -1,1 +1,1 @@
-"""One script each: a question, a command, a figure, numbers. `python -m experiments.NAME --help`."""
+"""Scripts, each a question, a command, a figure, numbers: `python -m experiments.NAME --help`."""

@@ -75,7 +75,7 @@ def writable_folder(path: Path | str) -> Path:
 
 
 class Report:
-    """The output of one run, under `root/name`; nothing reaches the page but through it."""
+    """The output of one run, in `folder` (`runs/NAME` unless told otherwise)."""
 
     def __init__(
         self,
@@ -84,10 +84,10 @@ class Report:
         *,
         lead: str = "",
         config: Any = None,
-        root: Path | str = "runs",
+        folder: Path | str | None = None,
     ):
         self.name, self.title, self.lead, self.config = name, title, lead, config
-        self.folder = writable_folder(Path(root) / name)
+        self.folder = writable_folder(Path("runs", name) if folder is None else folder)
         self.page = self.folder / "index.html"
         self.sections: list[str] = []
         self.body: list[str] = []
