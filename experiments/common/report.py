@@ -26,13 +26,10 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from experiments.common.command import ExperimentError
 from experiments.common.style import CSS
 
 console = Console()
-
-
-class ExperimentError(Exception):
-    """Something that the user asked for cannot be done; the message says how to mend it."""
 
 
 @dataclasses.dataclass(frozen=True)
