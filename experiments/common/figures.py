@@ -30,6 +30,8 @@ matplotlib.rcParams.update(
         "axes.prop_cycle": matplotlib.cycler(color=COLORS),
         "legend.frameon": False,
         "figure.constrained_layout.use": True,
+        "figure.constrained_layout.h_pad": 0.1,
+        "figure.constrained_layout.w_pad": 0.1,
         "image.interpolation": "nearest",
     }
 )

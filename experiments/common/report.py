@@ -16,6 +16,7 @@ import json
 import math
 import platform
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +142,13 @@ class Report:
         alt = html.escape(re.sub(r"\s+", " ", caption), quote=True)
         image = f'<img src="{path.name}" alt="{alt}" width="{width}">'
         self.body.append(f"<figure>{image}{figcaption(caption)}</figure>")
+        return path
+
+    def checkpoint(self, *, resume: bool = False) -> Path:
+        """The folder for the run's checkpoint; an earlier run's is removed unless we resume it."""
+        path = self.folder / "checkpoint"
+        if path.exists() and not resume:
+            shutil.rmtree(path)
         return path
 
     # --- what is written ------------------------------------------------------------------------
