@@ -31,7 +31,7 @@ def choose(argument: str, name: str, known: Iterable[str]) -> str:
     raise ExperimentError(f"{argument}: unknown name {name!r}.{guess} Known: {', '.join(names)}.")
 
 
-def main(run: Callable[[Any], Any], config: type, description: str | None) -> None:
+def command_line(run: Callable[[Any], Any], config: type, description: str | None) -> None:
     """Read `config` from the command line and run; what cannot be done ends in exit status 2."""
     import tyro
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -13,7 +15,8 @@ import optax
 
 import fungrad as fg
 from experiments.common.command import ExperimentError, choose
-from experiments.common.data import DataSet, Examples
+from experiments.common.data import LOADERS, PIXEL_SIDE, DataSet, Examples, load
+from fungrad import layers
 
 Apply = Callable[[Any, jax.Array], jax.Array]  # apply(params, x[N, ...]) -> scores[N, outputs]
 
@@ -35,26 +38,77 @@ def cnn(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, 
     return fg.models.cnn(key=key)
 
 
-MODELS = {"logistic": logistic, "mlp": mlp, "cnn": cnn}
+def attention(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
+    """One transformer block on a row of tokens, and a linear layer on the tokens' mean.
+
+    Each feature is a token; of digits, each row of pixels. Token t of x[N, T, C] is x_t E_t + p_t:
+    every position has its own embedding E_t [C × width] and its own place p_t.
+    """
+    columns = data.train.x.shape[1]
+    tokens = PIXEL_SIDE if data.name == "digits" else columns
+    features, width, heads = columns // tokens, 32, 4
+    normal = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2, batch_axis=())
+    embed = jax.nn.initializers.he_normal(in_axis=-2, out_axis=-1, batch_axis=0)
+    keys = iter(jax.random.split(key, 9))
+
+    def linear(outputs: int, inputs: int) -> tuple[jax.Array, jax.Array]:
+        return normal(next(keys), (outputs, inputs)), jnp.zeros(outputs)
+
+    params = {
+        "embedding": embed(next(keys), (tokens, features, width)),
+        "place": 0.1 * jax.random.normal(next(keys), (tokens, width)),
+        "norms": [(jnp.ones(width), jnp.zeros(width)) for _ in range(3)],
+        "attention": [linear(width, width) for _ in ("query", "key", "value", "output")],
+        "mlp": [linear(2 * width, width), linear(width, 2 * width)],
+        "output": linear(data.outputs, width),
+    }
+
+    def apply(params: Any, x: jax.Array) -> jax.Array:
+        x = x.reshape(-1, tokens, features)
+        h = jnp.einsum("ntc,tcw->ntw", x, params["embedding"]) + params["place"]
+        first, second, last = params["norms"]
+        enter, leave = params["mlp"]
+
+        h = h + layers.multi_head_attention(
+            layers.layer_norm(h, *first), *params["attention"], heads=heads
+        )
+        z = layers.gelu(layers.linear(layers.layer_norm(h, *second), *enter))
+        h = h + layers.linear(z, *leave)
+        return layers.linear(layers.layer_norm(h.mean(axis=1), *last), *params["output"])
+
+    return apply, params
+
+
+MODELS = {"logistic": logistic, "mlp": mlp, "cnn": cnn, "attention": attention}
 IMAGE_MODELS = ("cnn",)
+
+
+def load_for(model: str, name: str) -> DataSet:
+    """The data set as the model takes it: images for the models of images, else columns.
+
+    Raises:
+        ExperimentError: if a name is unknown, or if the model needs images and there are none.
+    """
+    images = choose("model", model, MODELS) in IMAGE_MODELS
+    if images and choose("data", name, LOADERS) != "digits":
+        raise ExperimentError(
+            f"model: {model!r} needs images, and {name!r} has none. "
+            "Use --data digits, or another model: logistic, mlp, attention."
+        )
+    return load(name, images=images)
 
 
 def build(name: str, data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
     """The model `name` for `data`: (apply, params).
 
     Raises:
-        ExperimentError: if the name is unknown (the message lists the names) or the model does
-            not fit the data.
+        ExperimentError: if the name is unknown (the message lists the names), or a width is not
+            positive.
     """
-    name = choose("model", name, MODELS)
+    model = MODELS[choose("model", name, MODELS)]
     if any(width < 1 for width in hidden):
         raise ExperimentError(f"hidden: got {hidden}, expected widths of at least 1.")
-    if (name in IMAGE_MODELS) != (data.train.x.ndim == 4):
-        raise ExperimentError(
-            f"model: {name!r} needs images [N, H, W, C], and {data.name!r} has columns. "
-            f"Use --data digits, or --model mlp."
-        )
-    return MODELS[name](data, hidden, key)
+    return model(data, hidden, key)
 
 
 # --- optimizers ---------------------------------------------------------------------------------
@@ -69,7 +123,7 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
     """Every optimizer of `optax` that needs no more than a learning rate, by its name."""
 
     def is_optimizer(name: str, member: Any) -> bool:
-        if name.startswith(("_", "scale_by_")) or not callable(member) or inspect.isclass(member):
+        if name.startswith(("_", "scale_by_")) or not isinstance(member, FunctionType | partial):
             return False
         parameters = inspect.signature(member).parameters.values()
         needed = {each.name for each in parameters if each.default is each.empty}

@@ -1,0 +1,251 @@
+"""Which model learns which data set, with which optimizer?
+
+    python -m experiments.train                                      # seed 004: iris, 4-16-3, SGD
+    python -m experiments.train --data digits --model cnn --epochs 30
+    python -m experiments.train --data wine --model attention --optimizer adamw
+
+Data sets: iris, digits, wine, breast_cancer, diabetes. Models: logistic (on diabetes: linear
+regression), mlp, cnn (digits), attention (features, or rows of pixels, as tokens). Optimizers:
+every optimizer of optax by its name. A run that was killed goes on with `--resume`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import fungrad as fg
+from experiments.common import data, figures, learning
+from experiments.common.command import ExperimentError, command_line
+from experiments.common.report import Report, plain
+
+# What a resumed run may not change: the steps that were taken depend on it.
+FIXED = ("data", "model", "optimizer", "learning_rate", "momentum", "batch_size", "hidden", "seed")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train one model on one data set."""
+
+    data: str = "iris"
+    """iris, digits, wine, breast_cancer or diabetes."""
+    model: str = "mlp"
+    """logistic, mlp, cnn or attention."""
+    optimizer: str = "sgd"
+    """Any optimizer of optax, by its name."""
+    learning_rate: float | None = None
+    """Step size; unless given, one that suits the optimizer."""
+    momentum: float | None = None
+    """Momentum, for the optimizers that take it (sgd, rmsprop, lars, ...)."""
+    epochs: int = 200
+    """How often every training example is seen."""
+    batch_size: int = 16
+    """Examples per step."""
+    hidden: tuple[int, ...] = (16,)
+    """Widths of the mlp's hidden layers; the cnn's channels, the attention's width are its own."""
+    seed: int = 0
+    """Of the initial parameters and the order of the examples; the split never changes."""
+    resume: bool = False
+    """Go on from the checkpoint in the output folder."""
+    smoke: bool = False
+    """A run of seconds that only shows that all parts work."""
+    out: Path = Path("runs/train")
+    """The output folder."""
+
+
+def run(config: Config) -> Path:
+    """Train, measure, draw; returns the path of the page.
+
+    Raises:
+        ExperimentError: for an unknown name, a model that does not fit the data, numbers out of
+            range, an output folder that cannot be written, or a checkpoint of another run.
+    """
+    if config.smoke:
+        config = replace(config, epochs=min(config.epochs, 2))
+    for name in ("epochs", "batch_size"):
+        if getattr(config, name) < 1:
+            raise ExperimentError(f"{name}: got {getattr(config, name)}, expected at least 1.")
+    optimizer = learning.optimizer(config.optimizer, config.learning_rate, config.momentum)
+    examples = learning.load_for(config.model, config.data)
+    initial_key, order_key = jax.random.split(jax.random.key(config.seed))
+    apply, params = learning.build(config.model, examples, config.hidden, initial_key)
+    if config.resume:
+        check_resumable(config)
+
+    report = Report(
+        "train",
+        f"{config.data} · {config.model} · {config.optimizer}",
+        lead=lead(config, examples),
+        config=config,
+        folder=config.out,
+    )
+    result = fg.descent.minimize(
+        learning.cost_of(apply, examples),
+        params,
+        examples.train,
+        optimizer=optimizer,
+        epochs=config.epochs,
+        batch_size=min(config.batch_size, len(examples.train.y)),
+        key=order_key,
+        checkpoint=report.checkpoint(resume=config.resume),
+        progress=True,
+    )
+    train = learning.measures(apply, result.params, examples, examples.train)
+    test = learning.measures(apply, result.params, examples, examples.test)
+
+    overview(report, config, learning.parameter_count(params), result, train, test)
+    loss_curve(report, config, examples, result.history)
+    outcome = regression_page if examples.regression else classification_page
+    outcome(report, apply, result.params, examples)
+    return report.finish(
+        {
+            "train": train,
+            "test": test,
+            "parameters": learning.parameter_count(params),
+            "steps": len(result.history),
+            "stopped_because": result.stopped_because,
+        }
+    )
+
+
+def check_resumable(config: Config) -> None:
+    """The checkpoint exists, and the run that left it had this configuration."""
+    written = config.out / "config.json"
+    if not (config.out / "checkpoint").exists() or not written.exists():
+        raise ExperimentError(
+            f"resume: there is no checkpoint in {str(config.out)!r}. Start without --resume."
+        )
+    before, now = json.loads(written.read_text()), plain(config)
+    for name in FIXED:
+        if before.get(name) != now[name]:
+            raise ExperimentError(
+                f"resume: the checkpoint in {str(config.out)!r} was made with "
+                f"{name} = {before.get(name)!r}, and {now[name]!r} was given. "
+                f"Give the same, or start without --resume."
+            )
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def lead(config: Config, examples: data.DataSet) -> str:
+    size = f"{len(examples.train.y)} training and {len(examples.test.y)} test examples"
+    if examples.regression:
+        task = "a value to predict"
+        if config.model == "logistic":
+            task += "; without classes, `logistic` is linear regression"
+    else:
+        task = f"{len(examples.classes)} classes"
+    return f"{size}, {task}. The gradients are fungrad's, the steps optax's."
+
+
+def overview(report: Report, config: Config, parameters: int, result, train, test) -> None:
+    shown = {"accuracy": "{:.1%}", "r2": "{:.3f}", "rmse": "{:.1f}", "loss": "{:.4f}"}
+    chief = "accuracy" if "accuracy" in test else "r2"
+    label = {"accuracy": "accuracy", "r2": "R²"}[chief]
+    report.cards(
+        {
+            f"test {label}": shown[chief].format(test[chief]),
+            f"training {label}": shown[chief].format(train[chief]),
+            "parameters": f"{parameters:,}",
+            "steps": f"{len(result.history):,}",
+        }
+    )
+    report.table(
+        ["", *train],
+        [
+            [part, *(shown[name].format(value) for name, value in measured.items())]
+            for part, measured in (("training", train), ("test", test))
+        ],
+        caption=f"After {config.epochs} epochs. The descent stopped because: "
+        f"{result.stopped_because}.",
+    )
+
+
+def loss_curve(report: Report, config: Config, examples: data.DataSet, history) -> None:
+    history = np.asarray(history)
+    per_epoch = max(len(history) // config.epochs, 1)
+    epochs = np.arange(len(history)) / per_epoch
+    figure, (plot,) = figures.axes()
+    plot.plot(epochs, history, color="#c3d5e6", linewidth=0.8, label="each mini-batch")
+    mean = figures.smoothed(history, per_epoch)
+    plot.plot(epochs, mean, color=figures.COLORS[0], label="mean over the last epoch")
+    name = "squared error" if examples.regression else "cross-entropy"
+    plot.set(xlabel="epoch", ylabel=name, title=f"Loss, {config.optimizer}", yscale="log")
+    plot.legend()
+    report.section("Loss")
+    report.figure(
+        "loss",
+        figure,
+        caption=f"The {name} of each mini-batch ({config.batch_size} examples) before its step.",
+    )
+
+
+def classification_page(report: Report, apply, params, examples: data.DataSet) -> None:
+    figure, plots = figures.axes(2, width=11, height=5)
+    for plot, part in zip(plots, ("train", "test"), strict=True):
+        true, predicted = outcomes(apply, params, examples, part)
+        matrix = learning.confusion_matrix(true, predicted, examples.outputs)
+        figures.confusion(plot, matrix, examples.classes, title=part)
+    report.section("Confusions")
+    report.figure(
+        "confusion",
+        figure,
+        caption="How many examples of each true class (row) were given each class (column); "
+        "the colour is the share of the row.",
+    )
+    if examples.name == "digits":
+        mistakes_sheet(report, *outcomes(apply, params, examples, "test"))
+
+
+def mistakes_sheet(report: Report, true: np.ndarray, predicted: np.ndarray) -> None:
+    (wrong,) = np.nonzero(true != predicted)
+    if not len(wrong):
+        return
+    shown = wrong[:20]
+    images = data.load("digits", images=True).test.x[shown, :, :, 0]
+    report.section("Mistakes")
+    report.figure(
+        "mistakes",
+        figures.contact_sheet(
+            images,
+            [f"{true[index]} read as {predicted[index]}" for index in shown],
+            columns=min(10, len(shown)),
+        ),
+        caption=f"{len(shown)} of the {len(wrong)} test digits that are misread.",
+    )
+
+
+def outcomes(apply, params, examples: data.DataSet, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """The true and the predicted classes or values of the training or test examples."""
+    x, y = getattr(examples, part)
+    true = np.asarray(y)
+    if examples.regression:
+        true = examples.center + examples.scale * true
+    return true, learning.predictions(apply, params, examples, x)
+
+
+def regression_page(report: Report, apply, params, examples: data.DataSet) -> None:
+    figure, plots = figures.axes(2, width=10)
+    for plot, part in zip(plots, ("train", "test"), strict=True):
+        true, predicted = outcomes(apply, params, examples, part)
+        figures.agreement(plot, true, predicted, unit="progression", title=part)
+    report.section("Predictions")
+    report.figure(
+        "predictions",
+        figure,
+        caption="Disease progression one year later, predicted against true; on the dashed line "
+        "they would be equal.",
+    )
+
+
+def main() -> None:
+    command_line(run, Config, __doc__)
+
+
+if __name__ == "__main__":
+    main()
