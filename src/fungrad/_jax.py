@@ -1,0 +1,336 @@
+"""The one door to JAX's internals: what differs between JAX 0.10, 0.11 and 0.12 differs here.
+
+Two words used throughout: a *graph* is a closed jaxpr (a program with the values of its
+constants), an *equation* is one operation in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax._src import ad_util, api, api_util, core, dtypes, pjit, source_info_util, util
+from jax._src import linear_util as lu
+from jax._src.interpreters import ad
+from jax._src.interpreters import partial_eval as pe
+from jax._src.lax.control_flow.conditionals import cond_p
+from jax._src.lax.control_flow.loops import scan_p
+
+try:  # JAX 0.12 describes the operands of a scan by trees, JAX 0.10 by counts
+    from jax._src import flattree
+except ImportError:
+    flattree = None
+
+Literal = core.Literal
+DropVar = core.DropVar
+ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one class from JAX 0.12 on
+
+cached_by_graph = util.weakref_lru_cache
+"""Decorator: a cache keyed by the identity of the first argument, which it holds weakly."""
+
+# The checks of JAX's own transforms, so that their users meet the errors that they know.
+check_input_dtype = api._check_input_dtype_revderiv
+check_output_dtype = api._check_output_dtype_revderiv
+check_scalar = api._check_scalar
+check_cotangents = api._vjp_check_ct_avals
+
+
+# --- Types -------------------------------------------------------------------------------
+
+
+def canonical(value: Any) -> Any:
+    """`value` as JAX's transforms see it: Python scalars become weakly typed arrays."""
+    return value if isinstance(value, core.Tracer) else dtypes.canonicalize_value(value)
+
+
+def is_tracer(value: Any) -> bool:
+    return isinstance(value, core.Tracer)
+
+
+def type_of(value: Any) -> Any:
+    return core.typeof(value)
+
+
+def is_differentiable(aval: Any) -> bool:
+    """Whether values of this type have gradients: arrays of floats or complex numbers."""
+    return isinstance(aval, core.ShapedArray) and dtypes.issubdtype(aval.dtype, np.inexact)
+
+
+def gradient_type(aval: Any) -> Any:
+    return aval.to_ct_aval()
+
+
+def is_of_type(value: Any, aval: Any) -> bool:
+    """Whether `value` may stand where the type `aval` is due (weak types do not matter)."""
+    return core.typecompat(core.typeof(value), aval)
+
+
+def zeros(aval: Any) -> Any:
+    """The zero gradient of a value of type `aval`, built."""
+    return zeros_of(aval.to_ct_aval())
+
+
+def zeros_of(gradient_aval: Any) -> Any:
+    return ad.instantiate_zeros(ad_util.Zero(gradient_aval))
+
+
+def add(g: Any, h: Any) -> Any:
+    return ad_util.add_jaxvals(g, h)
+
+
+# --- Graphs ------------------------------------------------------------------------------
+
+
+def trace(fun: Callable[..., Any], avals: Sequence[Any], name: str = "fungrad") -> Any:
+    """The graph of a function of flat arguments that returns a list.
+
+    Values of enclosing transformations that `fun` closes over become constants of the graph.
+    """
+    info = lu.DebugInfo("fungrad", name, None, None)
+    jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(lu.wrap_init(fun, debug_info=info), avals)
+    return ClosedJaxpr(jaxpr, consts)
+
+
+def source_of(fun: Callable[..., Any]) -> str:
+    """The function's name, file and line, as errors print them."""
+    return api_util.fun_sourceinfo(fun) or getattr(fun, "__name__", "<unknown>")
+
+
+def close(jaxpr: Any) -> Any:
+    """The graph of a jaxpr without constants; a graph is its own."""
+    return jaxpr if hasattr(jaxpr, "consts") else pe.close_jaxpr(jaxpr)
+
+
+def graph_of(
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    equations: Sequence[Any],
+    constants: dict[Any, Any],
+    info: Any,
+) -> Any:
+    """A new graph of equations; `constants` maps variables to values."""
+    variables, values = list(constants), list(constants.values())
+    effects = pe.make_jaxpr_effects(variables, inputs, outputs, equations)
+    info = info.with_unknown_names()
+    jaxpr = core.Jaxpr(variables, list(inputs), list(outputs), list(equations), effects, info)
+    return ClosedJaxpr(jaxpr, values)
+
+
+def without_dead_code(graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
+    """Inputs that are used (`None` for the others), outputs and equations of the live graph.
+
+    The constants lead the inputs.
+    """
+    opened = pe.convert_constvars_jaxpr(graph.jaxpr)
+    live, used = pe.dce_jaxpr(opened, [True] * len(opened.outvars))
+    variables = iter(live.invars)
+    inputs = [next(variables) if use else None for use in used]
+    return inputs, list(live.outvars), list(live.eqns)
+
+
+def policy_saves(policy: Callable[..., Any], equation: Any) -> bool:
+    """Whether a policy of `jax.checkpoint` lets the outputs of an equation be saved."""
+    avals = [variable.aval for variable in equation.invars]
+    answer = policy(equation.primitive, *avals, **equation.params)
+    return pe.ensure_enum(answer) is not pe.Recompute
+
+
+def evaluate(graph: Any, inputs: Sequence[Any]) -> list[Any]:
+    return core.eval_jaxpr(graph.jaxpr, graph.consts, *inputs)
+
+
+# --- Equations ---------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def place_of(equation: Any) -> Iterator[None]:
+    """What is emitted inside bears the equation's source line, scope and settings."""
+    source = equation.source_info
+    scope = source_info_util.current_name_stack() + source.name_stack
+    with source_info_util.user_context(source.traceback, name_stack=scope), equation.ctx.manager:
+        yield
+
+
+def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
+    """The equation's outputs for other inputs."""
+    primitive = equation.primitive
+    with place_of(equation):
+        out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    return list(out) if primitive.multiple_results else [out]
+
+
+def function_name(equation: Any) -> str | None:
+    """The name of the function that a call-like equation calls."""
+    params = equation.params
+    if "name" in params and "jaxpr" in params:
+        return params["name"]
+    if "call_jaxpr" in params:
+        return close(params["call_jaxpr"]).jaxpr.debug_info.func_name
+    return None
+
+
+def line_of(equation: Any) -> tuple[str, int, str]:
+    """File, line and function of the innermost frame of the user's; ("?", 0, "?") if unknown."""
+    frame = source_info_util.user_frame(equation.source_info.traceback)
+    return (frame.file_name, frame.start_line, frame.function_name) if frame else ("?", 0, "?")
+
+
+def scope_of(equation: Any) -> str:
+    """The `jax.named_scope` path of an equation, within its graph."""
+    return str(equation.source_info.name_stack)
+
+
+# --- Calls -------------------------------------------------------------------------------
+
+
+def call_jit(params: dict[str, Any], graph: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Emit `jax.jit` of another graph under the parameters of a jit equation."""
+    free = (pjit.UNSPECIFIED,)
+    n, m = len(graph.jaxpr.invars), len(graph.jaxpr.outvars)
+    changed = {
+        "jaxpr": graph,
+        "in_shardings": free * n,
+        "out_shardings": free * m,
+        "in_layouts": (None,) * n,
+        "out_layouts": (None,) * m,
+        "donated_invars": (False,) * n,
+    }
+    return pjit.jit_p.bind(*inputs, **{**params, **changed})
+
+
+class ScanOperands(NamedTuple):
+    """How the operands of a scan divide: constants, carry, scanned inputs."""
+
+    consts: list[Any]
+    carry: list[Any]
+    xs: list[Any]
+
+
+def scan_operands(params: dict[str, Any], values: Sequence[Any]) -> ScanOperands:
+    """Divide `values`, one per operand of a scan."""
+    values = list(values)
+    if flattree is None:
+        consts, carry = params["num_consts"], params["num_carry"]
+    else:
+        consts, carry, _ = (len(group) for group in params["ft_in"].unpack())
+    return ScanOperands(values[:consts], values[consts : consts + carry], values[consts + carry :])
+
+
+def slice_type(aval: Any) -> Any:
+    """The type of one slice along the leading axis."""
+    return core.mapped_aval(aval.shape[0], 0, aval)
+
+
+def stacked_type(aval: Any, length: int) -> Any:
+    """The type of `length` such values, stacked along a leading axis."""
+    return core.unmapped_aval(length, 0, aval)
+
+
+def call_scan(params: dict[str, Any], graph: Any, operands: ScanOperands, reverse: bool):
+    """Emit a scan of another body; returns the last carry and the stacked outputs, in one list."""
+    counts = [len(group) for group in operands]
+    outputs = len(graph.jaxpr.outvars) - counts[1]
+    if flattree is None:
+        division = {"num_consts": counts[0], "num_carry": counts[1]}
+    else:
+        nones = flattree.nones
+        division = {
+            "ft_in": flattree.pack(tuple(map(nones, counts))),
+            "ft_out": flattree.pack((nones(counts[1]), nones(outputs))),
+        }
+    kept = {name: params[name] for name in ("length", "unroll")}
+    flat = [value for group in operands for value in group]
+    return scan_p.bind(*flat, jaxpr=graph, reverse=reverse, **kept, **division)
+
+
+def filler(aval: Any) -> Any:
+    """Some value of a type, for a place that nobody reads."""
+    return ad_util.zeros_like_aval(aval)
+
+
+def call_cond(params: dict[str, Any], index: Any, branches: Sequence[Any], inputs: Sequence[Any]):
+    """Emit a cond of other branches."""
+    return cond_p.bind(index, *inputs, **{**params, "branches": tuple(branches)})
+
+
+def barrier(values: Sequence[Any]) -> list[Any]:
+    """XLA merges no work after this point with equal work before it."""
+    return list(jax.lax.optimization_barrier(tuple(values))) if values else []
+
+
+# --- Functions with rules of their author -------------------------------------------------
+
+
+def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[bool]]:
+    """The graph (inputs, tangents of the active ones) -> (outputs, tangents of the outputs).
+
+    Also which outputs have a tangent; only these appear.
+    """
+    fun, jvp = _subfunctions(equation)
+    symbolic = equation.params["symbolic_zeros"]
+    avals = [variable.aval for variable in equation.invars]
+    has_tangent: list[bool] = []
+
+    def both(*arguments):
+        inputs, given = arguments[: len(avals)], iter(arguments[len(avals) :])
+        tangents = [
+            next(given) if is_active else _tangent_zero(aval, symbolic)
+            for aval, is_active in zip(avals, active, strict=True)
+        ]
+        answers = jvp.call_wrapped(*inputs, *tangents)
+        outputs, out_tangents = answers[: len(answers) // 2], answers[len(answers) // 2 :]
+        has_tangent[:] = [_is_nonzero(t) for t in out_tangents]
+        return [*outputs, *(t for t in out_tangents if _is_nonzero(t))]
+
+    tangent_avals = [
+        aval.to_tangent_aval() for aval, is_active in zip(avals, active, strict=True) if is_active
+    ]
+    return trace(both, [*avals, *tangent_avals], function_name(equation) or "custom_jvp"), has_tangent
+
+
+def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bool]):
+    """Run the author's forward function: outputs and residuals."""
+    _, fwd, _ = _subfunctions(equation)
+    interleaved = [x for pair in zip(inputs, active, strict=True) for x in pair]
+    answers = fwd.call_wrapped(*interleaved)
+    _, residual_tree, forwarded = equation.params["out_trees"]()
+    # A residual that is an input of the function is not returned again but named by its index.
+    count = residual_tree.num_leaves - sum(source is not None for source in forwarded)
+    returned = iter(answers[:count])
+    residuals = [next(returned) if i is None else inputs[i] for i in forwarded]
+    return list(answers[count:]), residuals
+
+
+def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any]) -> list[Any]:
+    """Run the author's backward function; a gradient that it declares zero is `None`."""
+    *_, bwd = _subfunctions(equation)
+    symbolic = equation.params["symbolic_zeros"]
+    full = [
+        _tangent_zero(variable.aval, symbolic) if entry is None else entry
+        for entry, variable in zip(g, equation.outvars, strict=True)
+    ]
+    answers = bwd.call_wrapped(*residuals, *full)
+    if isinstance(answers, tuple) and len(answers) == 2 and not hasattr(answers[1], "dtype"):
+        answers, _ = answers  # JAX 0.12 returns what the author logs beside the gradients
+    return [x if _is_nonzero(x) else None for x in answers]
+
+
+def _subfunctions(equation: Any) -> tuple[Any, ...]:
+    return equation.primitive.get_bind_params(equation.params)["subfuns"]
+
+
+def _tangent_zero(aval: Any, symbolic: bool) -> Any:
+    tangent = aval.to_tangent_aval()
+    if symbolic:
+        return ad_util.SymbolicZero(tangent)
+    return ad.instantiate_zeros(ad_util.Zero(tangent))
+
+
+def _is_nonzero(value: Any) -> bool:
+    """Whether a tangent or gradient is there at all: no symbolic zero, no float0."""
+    if isinstance(value, ad_util.SymbolicZero | ad_util.Zero):
+        return False
+    return getattr(value, "dtype", None) != jax.dtypes.float0

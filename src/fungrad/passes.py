@@ -1,0 +1,317 @@
+"""The two passes over a graph: forward in program order, backward in reverse.
+
+Forward keeps the value of every edge that the backward pass may read. Backward walks the
+differentiated equations from last to first; at each, `g_in = g_out · ∂out/∂in`, and where an edge
+forks, the gradients of its branches are added:
+
+    ∂J/∂x = Σ over the uses u of x:  ∂J/∂u · ∂u/∂x
+
+A gradient that is `None` is a zero that is never built. Broadcasting is undone here and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+from jax import lax
+
+from fungrad import _jax
+from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
+
+
+class Settings(NamedTuple):
+    """What a differentiation is done with: the rules, and what the forward pass may save."""
+
+    rules: Rulebook
+    save: Any = None
+
+
+class RuleError(TypeError):
+    """A rule returned gradients of the wrong number, shape or dtype."""
+
+
+class MissingRuleError(NotImplementedError):
+    """A primitive has no hand-written rule, and the rulebook is strict."""
+
+
+class MissingRuleWarning(UserWarning):
+    """A primitive has no hand-written rule, so that JAX's own rule is used at that node."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """An equation that is differentiated: its inputs that are, and its outputs that bring g."""
+
+    equation: Any
+    rule: Rule | CallRule | None
+    active: tuple[bool, ...]
+    wanted: tuple[bool, ...]
+    halves: Halves | None = None
+
+
+# --- Which equations are differentiated -----------------------------------------------------
+
+
+def flow(graph: Any, active: Sequence[bool], settings: Settings) -> set[Any]:
+    """The variables that depend differentiably on the active inputs."""
+    reached = {v for v, a in zip(graph.jaxpr.invars, active, strict=True) if a}
+    for equation in graph.jaxpr.eqns:
+        inputs = tuple(_is_in(v, reached) for v in equation.invars)
+        if any(inputs):
+            outputs = _flow_through(equation, inputs, settings)
+            reached.update(v for v, a in zip(equation.outvars, outputs, strict=True) if a)
+    return reached
+
+
+@_jax.cached_by_graph
+def activity(graph: Any, active: tuple[bool, ...], settings: Settings) -> tuple[bool, ...]:
+    """Which outputs of the graph depend differentiably on the active inputs."""
+    reached = flow(graph, active, settings)
+    return tuple(_is_in(v, reached) for v in graph.jaxpr.outvars)
+
+
+def _flow_through(equation: Any, active: tuple[bool, ...], settings: Settings) -> Sequence[bool]:
+    rule = settings.rules.find(equation)
+    if isinstance(rule, CallRule):
+        return rule.activity(equation, active, settings)
+    if rule is not None and rule.reason is not None:
+        return [False] * len(equation.outvars)
+    return [_jax.is_differentiable(v.aval) for v in equation.outvars]
+
+
+def _is_in(variable: Any, variables: set[Any]) -> bool:
+    return not isinstance(variable, _jax.Literal) and variable in variables
+
+
+def receivers(
+    graph: Any, active: Sequence[bool], wanted: Sequence[bool], settings: Settings
+) -> tuple[bool, ...]:
+    """Which active inputs of the graph a gradient that arrives at the wanted outputs may reach."""
+    reached = flow(graph, active, settings)
+    needed = _needed_at_outputs(graph, wanted, reached)
+    for equation in reversed(graph.jaxpr.eqns):
+        if any(v in needed for v in equation.outvars):
+            needed.update(v for v in equation.invars if _is_in(v, reached))
+    return tuple(v in needed for v in graph.jaxpr.invars)
+
+
+def _needed_at_outputs(graph: Any, wanted: Sequence[bool], reached: set[Any]) -> set[Any]:
+    outputs = zip(graph.jaxpr.outvars, wanted, strict=True)
+    return {v for v, w in outputs if w and _is_in(v, reached)}
+
+
+def plan(
+    graph: Any, active: Sequence[bool], wanted: Sequence[bool], settings: Settings
+) -> list[Step | None]:
+    """For each equation the step of the backward pass, `None` where no gradient passes.
+
+    Args:
+        active: which inputs of the graph are differentiated.
+        wanted: at which outputs of the graph a gradient may arrive.
+    """
+    reached = flow(graph, active, settings)
+    needed = _needed_at_outputs(graph, wanted, reached)
+    steps: list[Step | None] = []
+    for equation in reversed(graph.jaxpr.eqns):
+        step = None
+        brings = tuple(v in needed for v in equation.outvars)
+        if any(brings):
+            takes = tuple(_is_in(v, reached) for v in equation.invars)
+            needed.update(v for v, a in zip(equation.invars, takes, strict=True) if a)
+            rule = settings.rules.find(equation)
+            halves = None
+            if isinstance(rule, CallRule):
+                halves = rule.split(equation, takes, brings, settings)
+            elif rule is None:
+                _announce_missing(equation, settings)
+            step = Step(equation, rule, takes, brings, halves)
+        steps.append(step)
+    return steps[::-1]
+
+
+# --- Forward ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a forward pass leaves behind.
+
+    Attributes:
+        outputs: the values of the graph's outputs.
+        values: the value of every edge that a step may read.
+        saved: per step that is a call, what its forward half saved.
+    """
+
+    outputs: list[Any]
+    values: dict[Any, Any]
+    saved: dict[int, list[Any]]
+
+
+def forward(graph: Any, inputs: Sequence[Any], steps: Sequence[Step | None]) -> Record:
+    """Evaluate the graph in program order; a differentiated call runs its forward half."""
+    values: dict[Any, Any] = dict(zip(graph.jaxpr.constvars, graph.consts, strict=True))
+    values.update(zip(graph.jaxpr.invars, inputs, strict=True))
+    saved: dict[int, list[Any]] = {}
+    for i, (equation, step) in enumerate(zip(graph.jaxpr.eqns, steps, strict=True)):
+        arguments = [read(values, v) for v in equation.invars]
+        if step is not None and step.halves is not None:
+            with _jax.place_of(equation):
+                outputs, saved[i] = step.halves.forward(*arguments)
+        else:
+            outputs = _jax.bind(equation, arguments)
+        values.update(zip(equation.outvars, outputs, strict=True))
+    outputs = [read(values, v) for v in graph.jaxpr.outvars]
+    return Record(outputs, _that_steps_read(steps, values), saved)
+
+
+def read(values: dict[Any, Any], variable: Any) -> Any:
+    return variable.val if isinstance(variable, _jax.Literal) else values[variable]
+
+
+def _that_steps_read(steps: Sequence[Step | None], values: dict[Any, Any]) -> dict[Any, Any]:
+    variables = {
+        v
+        for step in steps
+        if step is not None and step.halves is None
+        for v in (*step.equation.invars, *step.equation.outvars)
+        if not isinstance(v, _jax.Literal)
+    }
+    return {v: values[v] for v in variables}
+
+
+# --- Backward ---------------------------------------------------------------------------------
+
+
+def backward(
+    graph: Any,
+    steps: Sequence[Step | None],
+    record: Record,
+    g: Sequence[Any],
+    active: Sequence[bool],
+) -> list[Any]:
+    """The gradients at the graph's active inputs, given those at its outputs (`None` is zero)."""
+    gradients: dict[Any, Any] = {}
+    for variable, entry in zip(graph.jaxpr.outvars, g, strict=True):
+        if entry is not None and not isinstance(variable, _jax.Literal):
+            _accumulate(gradients, variable, entry)
+    for i, step in reversed(list(enumerate(steps))):
+        if step is None:
+            continue
+        arriving = [gradients.pop(v, None) for v in step.equation.outvars]
+        if all(entry is None for entry in arriving):
+            continue
+        with _jax.place_of(step.equation):
+            answers = _pull_back(step, record, i, arriving)
+            for variable, asked, answer in zip(
+                step.equation.invars, step.active, answers, strict=True
+            ):
+                answer = answer() if asked and callable(answer) else answer
+                if asked and answer is not None:
+                    _accumulate(gradients, variable, _fit(answer, variable.aval, step))
+    return [
+        gradients.get(v) for v, a in zip(graph.jaxpr.invars, active, strict=True) if a
+    ]
+
+
+def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
+    other = gradients.get(variable)
+    gradients[variable] = g if other is None else _jax.add(other, g)
+
+
+def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any]:
+    """Apply the step's rule: gradients at its inputs, thunks and `None` among them."""
+    if step.halves is not None:
+        return step.halves.backward(record.saved[i], g)
+    equation = step.equation
+    inputs = [read(record.values, v) for v in equation.invars]
+    if step.rule is None:
+        return _by_jax(step, inputs, g)
+    assert isinstance(step.rule, Rule)
+    out: Any = tuple(record.values[v] for v in equation.outvars)
+    g_out: Any = tuple(g)
+    if step.rule.primitive == equation.primitive.name:
+        several, params, hidden = equation.primitive.multiple_results, equation.params, 0
+    else:  # the rule of a function: one output comes bare, closed-over values are not shown
+        several, params, hidden = len(out) > 1, {}, equation.params.get("num_consts", 0)
+    if not several:
+        (g_out,), (out,) = g_out, out
+    answers = step.rule(g_out, out, *inputs[hidden:], **params)
+    if not isinstance(answers, tuple | list):
+        answers = (answers,)
+    if len(answers) != len(inputs) - hidden:
+        raise RuleError(
+            f"{_describe(step)} returned {len(answers)} gradients for {len(inputs) - hidden} "
+            "inputs; return one per input, None for zero"
+        )
+    return [None] * hidden + list(answers)
+
+
+def _fit(g: Any, aval: Any, step: Step) -> Any:
+    """The gradient with broadcasting undone, if it then has the input's shape and dtype."""
+    due = _jax.gradient_type(aval)
+    if not hasattr(g, "dtype"):
+        g = jax.numpy.asarray(g, due.dtype)
+    broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
+    if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
+        g = sum_to(g, due.shape)
+    if g.shape != due.shape or g.dtype != due.dtype:
+        raise RuleError(
+            f"{_describe(step)} returned a gradient {g.dtype}{list(g.shape)} for an input "
+            f"{aval.dtype}{list(aval.shape)}; return {due.dtype}{list(due.shape)}"
+        )
+    return g
+
+
+def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
+    """Undo broadcasting: ∂broadcast(x)/∂x sends g to its sums over the axes that were added.
+
+    >>> import jax.numpy as jnp
+    >>> sum_to(jnp.ones((2, 3)), (1, 3)).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    added = g.ndim - len(shape)
+    axes = (*range(added), *(i + added for i, n in enumerate(shape) if n != g.shape[i + added]))
+    summed = lax.reduce_sum_p.bind(g, axes=axes, out_sharding=None)
+    return summed if summed.shape == shape else lax.reshape(summed, shape)
+
+
+def _by_jax(step: Step, inputs: list[Any], g: list[Any]) -> Sequence[Any]:
+    """JAX's own rule at one node: the primitive has none of ours."""
+    equation = step.equation
+
+    def of_active(*chosen):
+        given = iter(chosen)
+        whole = [next(given) if a else x for x, a in zip(inputs, step.active, strict=True)]
+        outputs = _jax.bind(equation, whole)
+        return [out for out, w in zip(outputs, step.wanted, strict=True) if w]
+
+    chosen = [x for x, a in zip(inputs, step.active, strict=True) if a]
+    _, pullback = jax.vjp(of_active, *chosen)
+    full = [
+        _jax.zeros(v.aval) if entry is None else entry
+        for v, entry, w in zip(equation.outvars, g, step.wanted, strict=True)
+        if w
+    ]
+    gradients = iter(pullback(full))
+    return [next(gradients) if a else None for a in step.active]
+
+
+def _announce_missing(equation: Any, settings: Settings) -> None:
+    file, line, _ = _jax.line_of(equation)
+    place = f"the primitive {equation.primitive.name!r} at {file}:{line} has no hand-written rule"
+    if settings.rules.strict:
+        raise MissingRuleError(f"{place}; give it one with rules.replace, or use a lenient book")
+    warnings.warn(f"{place}; JAX's own is used there", MissingRuleWarning, stacklevel=3)
+
+
+def _describe(step: Step) -> str:
+    file, line, _ = _jax.line_of(step.equation)
+    name = step.rule.primitive if step.rule else step.equation.primitive.name
+    return f"the rule of {name!r} (used at {file}:{line})"
+
+

@@ -1,0 +1,249 @@
+"""Rules of differentiation as values: what a rule is, and the immutable book that holds them.
+
+A rule is a pure function `(g, out, *inputs, **params)` that returns one gradient per input:
+`g_in = g · ∂out/∂in`, where g is the gradient at the node's output. Its docstring states the
+function and its Jacobian; that line is data, for tests, docs and error messages print it.
+
+What a rule may return, per input:
+
+- an array of the input's shape and dtype (where the primitive broadcasts, the backward pass sums
+  a gradient of the output's shape back to the input's);
+- a function without arguments that returns such an array, called only when someone asks for
+  the gradient of that input (`lambda: g @ W`);
+- `None`, a zero that is never built.
+
+An equation's parameters arrive as keywords; a rule names those that it reads.
+
+A primitive of several outputs hands its rule tuples `g` and `out`; an entry of `g` is `None`
+where no gradient arrives.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from fungrad import _jax
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One primitive's rule: its function, its Jacobian line, its lazy example.
+
+    Attributes:
+        primitive: the primitive's name in a jaxpr, or a function's name ("relu").
+        function: `(g, out, *inputs, **params)` -> one gradient, or a tuple of them.
+        broadcasts: gradients of the output's shape are summed back to the input's shape.
+        reason: why there is no gradient, for the primitives that have none.
+        example: `draw -> (function, *arguments)`, or the arguments alone for `jax.lax.NAME`, or
+            a list of such. It is called by the tests only.
+        kink: what the gradient is where the function has none, as one line; empty if smooth.
+    """
+
+    primitive: str
+    function: Callable[..., Any]
+    broadcasts: bool = False
+    reason: str | None = None
+    example: Callable[[Any], Any] | None = field(default=None, compare=False)
+    kink: str = field(default="", compare=False)
+
+    @property
+    def jacobian(self) -> str:
+        """The docstring's first line: what the function is, and its Jacobian."""
+        return (self.function.__doc__ or "").strip().split("\n")[0]
+
+    def __call__(self, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
+        """Apply the rule; a function that takes no `**params` is given those that it names."""
+        named = self.named
+        if named is not None:
+            params = {name: params[name] for name in named if name in params}
+        return self.function(g, out, *inputs, **params)
+
+    @cached_property
+    def named(self) -> tuple[str, ...] | None:
+        """The names of the function's parameters, `None` if it takes any."""
+        parameters = inspect.signature(self.function).parameters.values()
+        if any(p.kind is p.VAR_KEYWORD for p in parameters):
+            return None
+        return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+
+def rule(primitive: str, *, example: Callable[[Any], Any], kink: str = "", broadcasts: bool = False):
+    """Decorator: the function below is the rule of `primitive`."""
+
+    def register(function: Callable[..., Any]) -> Rule:
+        return Rule(primitive, function, broadcasts, None, example, kink)
+
+    return register
+
+
+def elementwise(primitive: str, *, example: Callable[[Any], Any], kink: str = ""):
+    """Decorator: the rule of a function with a diagonal Jacobian; its inputs may broadcast."""
+    return rule(primitive, example=example, kink=kink, broadcasts=True)
+
+
+def no_gradient(primitive: str, *, reason: str, example: Callable[[Any], Any]) -> Rule:
+    """A primitive through which no gradient flows, and the reason why."""
+
+    def nothing(g, out, *inputs, **params):
+        return (None,) * len(inputs)
+
+    nothing.__doc__ = f"∂out/∂in = 0: {reason}"
+    return Rule(primitive, nothing, False, reason, example)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """A differentiated call, cut in two.
+
+    Attributes:
+        forward: `(*inputs) -> (outputs, saved)`, both lists.
+        backward: `(saved, g) -> gradients`; g holds one entry per output, `None` for zero;
+            the answer one entry per input.
+    """
+
+    forward: Callable[..., tuple[list[Any], list[Any]]]
+    backward: Callable[[list[Any], list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class CallRule:
+    """The rule of an equation that holds a sub-graph (jit, scan, cond, a custom function).
+
+    Attributes:
+        primitive: the primitive's name.
+        split: `(equation, active, wanted, settings) -> Halves`. `active` tells which inputs are
+            differentiated, `wanted` which outputs bring a gradient back.
+        activity: `(equation, active, settings) -> tuple[bool, ...]`: which outputs depend on the
+            active inputs.
+        example: as for `Rule`.
+    """
+
+    primitive: str
+    split: Callable[..., Halves]
+    activity: Callable[..., tuple[bool, ...]]
+    example: Callable[[Any], Any] | None = field(default=None, compare=False)
+    reason = None
+    kink = ""
+
+    @property
+    def jacobian(self) -> str:
+        return (self.split.__doc__ or "").strip().split("\n")[0]
+
+
+class Rulebook:
+    """An immutable, hashable set of rules; `fungrad.rules` is the default one.
+
+    `replace` makes another book. Equal replacements make equal books, so a book may be a static
+    argument of `jax.jit` and is part of the key of every cache.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> straight = fg.rules.replace({"tanh": lambda g, out, x: g})
+    >>> float(fg.grad(jnp.tanh, rules=straight)(0.5))
+    1.0
+    >>> float(fg.grad(jnp.tanh)(0.5)).__round__(3)
+    0.786
+    """
+
+    __slots__ = ("__weakref__", "_hash", "_replaced", "_rules", "strict")
+
+    strict: bool
+
+    def __init__(
+        self,
+        rules: Mapping[str, Rule | CallRule],
+        replaced: Mapping[str, Rule] | None = None,
+        strict: bool = False,
+    ):
+        set_once = super().__setattr__
+        set_once("_rules", dict(rules))
+        set_once("_replaced", dict(replaced or {}))
+        set_once("strict", strict)
+        contents = (frozenset(self._rules.items()), frozenset(self._replaced.items()), strict)
+        set_once("_hash", hash(contents))
+
+    @classmethod
+    def of(cls, *modules: Any) -> Rulebook:
+        """The book of all rules defined in the modules; two rules of one name are an error."""
+        rules: dict[str, Rule | CallRule] = {}
+        for module in modules:
+            for value in vars(module).values():
+                if not isinstance(value, Rule | CallRule):
+                    continue
+                if rules.setdefault(value.primitive, value) is not value:
+                    raise ValueError(f"two rules for the primitive {value.primitive!r}")
+        return cls(rules)
+
+    def replace(
+        self, replacements: Mapping[str, Callable[..., Any]], *, strict: bool | None = None
+    ) -> Rulebook:
+        """The book with other rules in place of some.
+
+        Args:
+            replacements: from a primitive's name ("tanh"), or the name of a jitted or custom
+                function ("relu"), to a rule: a function `(g, out, *inputs, **params)` that
+                returns one gradient, or a tuple of them; `None` is zero. The rule of a function
+                gets no `params`. A function's name beats the primitive's.
+            strict: make a primitive without a rule an error instead of a warning.
+
+        Raises:
+            TypeError: a key is no string, or a rule is no function.
+        """
+        replaced = dict(self._replaced)
+        for name, function in replacements.items():
+            if not isinstance(name, str):
+                raise TypeError(
+                    f"replacements: a key is the name of a primitive or function, got {name!r}"
+                )
+            if not callable(function):
+                raise TypeError(
+                    f"replacements[{name!r}] must be a function (g, out, *inputs, **params), "
+                    f"got {function!r}"
+                )
+            known = self._rules.get(name)
+            broadcasts = isinstance(known, Rule) and known.broadcasts
+            plain = function.function if isinstance(function, Rule) else function
+            replaced[name] = Rule(name, plain, broadcasts)
+        return Rulebook(self._rules, replaced, self.strict if strict is None else strict)
+
+    def find(self, equation: Any) -> Rule | CallRule | None:
+        """The rule of an equation, `None` if the book has none."""
+        primitive = equation.primitive.name
+        if self._replaced:
+            by_function = self._replaced.get(_jax.function_name(equation) or primitive)
+            if rule := by_function or self._replaced.get(primitive):
+                return rule
+        return self._rules.get(primitive)
+
+    def __iter__(self) -> Iterator[Rule | CallRule]:
+        return iter({**self._rules, **self._replaced}.values())
+
+    def __len__(self) -> int:
+        return len(self._rules.keys() | self._replaced.keys())
+
+    def __contains__(self, primitive: str) -> bool:
+        return primitive in self._replaced or primitive in self._rules
+
+    def __getitem__(self, primitive: str) -> Rule | CallRule:
+        return self._replaced.get(primitive) or self._rules[primitive]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Rulebook) and (
+            self is other
+            or (self._rules, self._replaced, self.strict)
+            == (other._rules, other._replaced, other.strict)
+        )
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("a Rulebook never changes; replace() makes another one")
+
+    def __repr__(self) -> str:
+        changed = f", {sorted(self._replaced)} replaced" if self._replaced else ""
+        return f"Rulebook({len(self._rules)} rules{changed})"

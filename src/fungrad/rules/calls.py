@@ -1,0 +1,169 @@
+"""Calls: equations that hold a sub-graph to be run once. Each is joined and cut (saving.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from fungrad import _jax, saving
+from fungrad.passes import Settings, activity
+from fungrad.rulebook import CallRule, Halves
+
+
+def _all(values: Sequence[Any]) -> tuple[bool, ...]:
+    return (True,) * len(values)
+
+
+def _graph(equation: Any) -> Any:
+    """The sub-graph, under whichever name the primitive keeps it."""
+    params = equation.params
+    return _jax.close(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
+
+
+def _activity_inside(equation: Any, active: Sequence[bool], settings: Settings):
+    return activity(_graph(equation), tuple(active), settings)
+
+
+def _activity_outside(equation: Any, active: Sequence[bool], settings: Settings):
+    """What only the function's author knows: every output that could depend on the inputs does."""
+    return tuple(_jax.is_differentiable(v.aval) for v in equation.outvars)
+
+
+def _evaluate_twice(equation, active, wanted, settings) -> Halves:
+    """out = f(x)        ∂out/∂x = ∂f/∂x, by the passes over f's own graph"""
+    graph = _graph(equation)
+    cut = saving.split(graph, active, wanted, _all(equation.outvars), settings)
+    return cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
+
+
+# --- jit --------------------------------------------------------------------------------------
+
+
+def _split_jit(equation, active, wanted, settings) -> Halves:
+    """out = jit(f)(x)        ∂out/∂x = ∂f/∂x: each half is a jit of the same name"""
+    if settings.save not in (None, "everything"):
+        # A policy looks at single equations, so they must be in sight.
+        return _evaluate_twice(equation, active, wanted, settings)
+    graph = _graph(equation)
+    cut = saving.split(graph, active, wanted, _all(equation.outvars), settings)
+    call = partial(_jax.call_jit, equation.params)
+    return cut.halves(active, wanted, call, call)
+
+
+jit = CallRule(
+    "jit",
+    _split_jit,
+    _activity_inside,
+    example=lambda draw: (jax.jit(lambda x: jnp.sin(x) * x), draw.uniform(3)),
+)
+
+closed_call = CallRule("closed_call", _evaluate_twice, _activity_inside)
+
+core_call = CallRule("core_call", _evaluate_twice, _activity_inside)
+
+
+# --- jax.checkpoint ---------------------------------------------------------------------------
+
+
+def _split_checkpoint(equation, active, wanted, settings) -> Halves:
+    """out = f(x)        ∂out/∂x = ∂f/∂x: the backward half computes f again from x
+
+    What may cross the cut is what the author's policy allows. The barrier keeps XLA from merging
+    the second computation with the first.
+    """
+    policy = equation.params["policy"]
+    chosen = settings._replace(save="nothing" if policy is None else policy)
+    cut = saving.split(_graph(equation), active, wanted, _all(equation.outvars), chosen)
+    guards = equation.params["prevent_cse"]
+
+    def behind(graph, values):
+        guarded = guards if isinstance(guards, bool) else any(guards)
+        return _jax.evaluate(graph, _jax.barrier(values) if guarded else values)
+
+    return cut.halves(active, wanted, _jax.evaluate, behind)
+
+
+checkpoint = CallRule(
+    "remat2",
+    _split_checkpoint,
+    _activity_inside,
+    example=lambda draw: (jax.checkpoint(lambda x: jnp.sin(x) * x), draw.uniform(3)),
+)
+
+
+# --- Functions whose author wrote the derivative ----------------------------------------------
+
+
+def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
+    """out = f(x), ṫ = ∂f/∂x · t by its author        g · ∂f/∂x: the passes over t ↦ ṫ, linear in t
+
+    The author's graph is (x, t) -> (f(x), ∂f/∂x · t). Its second part is linear in the tangents t,
+    so the gradient of g · (∂f/∂x · t) with respect to t is g · ∂f/∂x wherever t stands.
+    """
+    graph, has_tangent = _jax.trace_custom_jvp(equation, active)
+    inputs, outputs, tangents = len(active), len(has_tangent), sum(has_tangent)
+    cut = saving.split(
+        graph,
+        (False,) * inputs + (True,) * (len(graph.jaxpr.invars) - inputs),
+        (False,) * outputs + tuple(w for w, t in zip(wanted, has_tangent, strict=True) if t),
+        (True,) * outputs + (False,) * tangents,
+        settings,
+    )
+    types = [v.aval for v in graph.jaxpr.invars[inputs:]]
+
+    def forward(*values):
+        # No rule of a linear operation reads t itself, so that dead code takes every t away.
+        rest = [_jax.filler(aval) if i + inputs in read else None for i, aval in enumerate(types)]
+        return halves.forward(*values, *rest)
+
+    def backward(saved, g):
+        arriving = [entry for entry, t in zip(g, has_tangent, strict=True) if t]
+        answers = iter(halves.backward(saved, [None] * outputs + arriving)[inputs:])
+        return [next(answers) if a else None for a in active]
+
+    read = {*cut.reads, *cut.free}
+    halves = cut.halves(
+        (False,) * inputs + (True,) * len(types),
+        (False,) * outputs + tuple(w for w, t in zip(wanted, has_tangent, strict=True) if t),
+        _jax.evaluate,
+        _jax.evaluate,
+    )
+    return Halves(forward, backward)
+
+
+custom_jvp = CallRule(
+    "custom_jvp_call",
+    _split_custom_jvp,
+    _activity_outside,
+    example=lambda draw: (jax.nn.relu, draw.uniform(3)),
+)
+
+
+def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
+    """out = f(x)        g · ∂out/∂x as its author wrote it"""
+
+    def forward(*inputs):
+        return _jax.run_custom_forward(equation, inputs, active)
+
+    def backward(saved, g):
+        return _jax.run_custom_backward(equation, saved, g)
+
+    return Halves(forward, backward)
+
+
+def _custom_vjp_example(draw):
+    @jax.custom_vjp
+    def square(x):
+        return x * x
+
+    square.defvjp(lambda x: (x * x, x), lambda x, g: (2 * g * x,))
+    return square, draw.uniform(3)
+
+
+custom_vjp = CallRule(
+    "custom_vjp_call", _split_custom_vjp, _activity_outside, example=_custom_vjp_example
+)

@@ -1,0 +1,295 @@
+"""Control flow: loops and branches. Their bodies are joined and cut (saving.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import compress
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from fungrad import _jax, passes, saving
+from fungrad.passes import Settings
+from fungrad.rulebook import CallRule, Halves
+
+Mask = tuple[bool, ...]
+
+
+# --- scan -------------------------------------------------------------------------------------
+#
+# One step of the loop is (c, x) ↦ (c', y) with constants w. The backward pass is a scan in the
+# other direction over the saved values of each step, whose carry is the gradient at c and, for the
+# constants, the sum so far:
+#
+#     g_c = g_c' · ∂c'/∂c + g_y · ∂y/∂c        g_x likewise        g_w += g_c' · ∂c'/∂w + g_y · ∂y/∂w
+
+
+def _scan_carry_activity(equation: Any, active: Sequence[bool], settings: Settings):
+    """Which parts of the carry are ever active, and which outputs of the body: a fixed point."""
+    body = _jax.close(equation.params["jaxpr"])
+    consts, carry, xs = _jax.scan_operands(equation.params, active)
+    while True:
+        outputs = passes.activity(body, (*consts, *carry, *xs), settings)
+        grown = [a or b for a, b in zip(carry, outputs, strict=False)]
+        if grown == carry:
+            return tuple(carry), outputs
+        carry = grown
+
+
+def _scan_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
+    return _scan_carry_activity(equation, active, settings)[1]
+
+
+def _scan_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: Settings) -> Mask:
+    """Where gradients arrive at the body's outputs once they have gone round the loop."""
+    size = carry.stop - carry.start
+    while True:
+        received = passes.receivers(body, active, wanted, settings)[carry]
+        grown = tuple(a or b for a, b in zip(wanted[:size], received, strict=True)) + wanted[size:]
+        if grown == wanted:
+            return wanted
+        wanted = grown
+
+
+def _split_scan(equation, active, wanted, settings) -> Halves:
+    """c', y = scan(f)(w, c, x)        ∂(c', y)/∂(w, c, x) step by step, last step first"""
+    params = equation.params
+    body = _jax.close(params["jaxpr"])
+    consts, carry, xs = _jax.scan_operands(params, active)
+    n, m = len(consts), len(carry)
+    carried, _ = _scan_carry_activity(equation, active, settings)
+    inside = (*consts, *carried, *xs)
+    asked = _scan_wanted(body, inside, tuple(wanted), slice(n, n + m), settings)
+    invariant = (True,) * n + (False,) * (m + len(xs))
+    cut = saving.split(body, inside, asked, (True,) * len(asked), settings, invariant)
+    loop = _ScanHalves(cut, inside, asked, n, m, params)
+
+    def backward(saved, g):
+        gradients = loop.backward(saved, g)
+        return [gradient if a else None for gradient, a in zip(gradients, active, strict=True)]
+
+    return Halves(loop.forward, backward)
+
+
+class _ScanHalves:
+    """The two loops made of a body's two halves.
+
+    `n` constants and `m` parts of the carry lead the body's inputs; `active` and `wanted` are the
+    masks over the body's inputs and outputs.
+    """
+
+    def __init__(self, cut: saving.Cut, active: Mask, wanted: Mask, n: int, m: int, params: Any):
+        self.cut, self.active, self.wanted, self.n, self.m = cut, active, wanted, n, m
+        self.params = params
+        self.body = _jax.close(params["jaxpr"])
+        # What the backward half reads again, by kind: constants stay outside of the loop, the
+        # carry of each step must be stacked, scanned inputs are at hand.
+        self.free_consts = [i for i in cut.free if i < n]
+        self.free_carry = [i for i in cut.free if n <= i < n + m]
+        self.free_xs = [i for i in cut.free if i >= n + m]
+
+    def forward(self, *inputs):
+        def step(*values):
+            answers = _jax.evaluate(self.cut.forward, [values[i] for i in self.cut.reads])
+            return [*answers, *(values[i] for i in self.free_carry)]
+
+        graph = _jax.trace(step, [v.aval for v in self.body.jaxpr.invars])
+        operands = _jax.scan_operands(self.params, inputs)
+        answers = _jax.call_scan(self.params, graph, operands, self.params["reverse"])
+        kept = self.cut.kept
+        saved = [inputs[i] for i in (*self.free_consts, *self.free_xs)]
+        return answers[:kept], [*saved, *answers[kept:]]
+
+    def backward(self, saved, g):
+        n, m, cut = self.n, self.m, self.cut
+        a, b = len(self.free_consts), len(self.free_consts) + len(self.free_xs)
+        c = b + len(cut.saved)
+        consts, xs, stacks, carries = saved[:a], saved[a:b], saved[b:c], saved[c:]
+
+        types = [v.aval for v in self.body.jaxpr.invars]
+        outputs = [v.aval for v in self.body.jaxpr.outvars]
+        summed = [i for i in range(n) if self.active[i]]
+        looped = [i for i in range(m) if self.wanted[i]]
+        mapped = [i for i in range(n + m, len(types)) if self.active[i]]
+        arriving = [i for i in range(m, len(outputs)) if self.wanted[i]]
+
+        def step(*values):
+            take = iter(values)
+            read = {i: next(take) for i in self.free_consts}
+            sums = [next(take) for _ in summed]
+            g_out = {i: next(take) for i in looped}
+            read.update((i, next(take)) for i in self.free_xs)
+            kept = [next(take) for _ in stacks]
+            read.update((i, next(take)) for i in self.free_carry)
+            g_out.update((i, next(take)) for i in arriving)
+            order = list(compress(range(len(self.wanted)), self.wanted))
+            answers = iter(
+                _jax.evaluate(
+                    cut.backward,
+                    [*(read[i] for i in cut.free), *kept, *(g_out[order[i]] for i in cut.takes)],
+                )
+            )
+            gives = iter(cut.gives)
+            g_in = {
+                i: next(answers) if next(gives) else None
+                for i, is_active in enumerate(self.active)
+                if is_active
+            }
+            grown = [
+                total if g_in[i] is None else _jax.add(total, g_in[i])
+                for i, total in zip(summed, sums, strict=True)
+            ]
+            return [*grown, *(_built(g_in[n + i], types[n + i]) for i in looped)] + [
+                _built(g_in[i], types[i]) for i in mapped
+            ]
+
+        length = self.params["length"]
+        start = [_jax.zeros(types[i]) for i in summed]
+        start += [_built(g[i], outputs[i]) for i in looped]
+        scanned = [*xs, *stacks, *carries]
+        scanned += [_built(g[i], _jax.stacked_type(outputs[i], length)) for i in arriving]
+        operands = _jax.ScanOperands(list(consts), start, scanned)
+        slices = [_jax.slice_type(_jax.type_of(x)) for x in scanned]
+        graph = _jax.trace(step, [*(_jax.type_of(x) for x in (*consts, *start)), *slices])
+        answers = _jax.call_scan(self.params, graph, operands, not self.params["reverse"])
+
+        gradients: list[Any] = [None] * len(types)
+        places = [*summed, *(n + i for i in looped), *mapped]
+        for place, answer in zip(places, answers, strict=True):
+            gradients[place] = answer
+        return gradients
+
+
+def _built(g: Any, aval: Any) -> Any:
+    return _jax.zeros(aval) if g is None else g
+
+
+scan = CallRule(
+    "scan",
+    _split_scan,
+    _scan_activity,
+    example=lambda draw: (
+        lambda w, c, x: lax.scan(lambda c, x: (jnp.tanh(w * c + x), c * x), c, x),
+        draw.uniform(),
+        draw.uniform(2),
+        draw.uniform(4, 2),
+    ),
+)
+
+
+# --- cond and switch --------------------------------------------------------------------------
+
+
+def _cond_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
+    branches = [_jax.close(branch) for branch in equation.params["branches"]]
+    masks = [passes.activity(branch, tuple(active[1:]), settings) for branch in branches]
+    return tuple(map(any, zip(*masks, strict=True)))
+
+
+def _split_cond(equation, active, wanted, settings) -> Halves:
+    """out = fᵢ(x)        ∂out/∂x = ∂fᵢ/∂x of the branch i that was taken
+
+    The branches save different values; values of one type share a slot.
+    """
+    branches = [_jax.close(branch) for branch in equation.params["branches"]]
+    inside = tuple(active[1:])
+    kept = (True,) * len(wanted)
+    cuts = [saving.split(branch, inside, wanted, kept, settings) for branch in branches]
+    slots, seats = _share_slots([cut.saved for cut in cuts])
+    types = [v.aval for v in branches[0].jaxpr.invars]
+    halves = [cut.halves(inside, wanted, _jax.evaluate, _jax.evaluate) for cut in cuts]
+
+    def forward(index, *inputs):
+        def branch_forward(cut, half, seat):
+            def run(*values):
+                outputs, saved = half.forward(*values)
+                held = dict(zip(seat, saved[len(cut.free) :], strict=True))
+                empty = {i: _jax.filler(aval) for i, aval in enumerate(slots) if i not in held}
+                return [*outputs, *((held | empty)[i] for i in range(len(slots)))]
+
+            return _jax.trace(run, types)
+
+        graphs = [branch_forward(*each) for each in zip(cuts, halves, seats, strict=True)]
+        answers = _jax.call_cond(equation.params, index, graphs, inputs)
+        return answers[: len(wanted)], [index, *inputs, *answers[len(wanted) :]]
+
+    def backward(saved, g):
+        index, inputs, held = saved[0], saved[1 : 1 + len(types)], saved[1 + len(types) :]
+        arriving = [i for i, entry in enumerate(g) if entry is not None]
+
+        def branch_backward(cut, half, seat):
+            def run(*values):
+                given, rest = values[: len(types)], values[len(types) :]
+                entries: list[Any] = [None] * len(g)
+                for i, entry in zip(arriving, rest[len(slots) :], strict=True):
+                    entries[i] = entry
+                read = [*(given[i] for i in cut.free), *(rest[i] for i in seat)]
+                gradients = half.backward(read, entries)
+                return [_built(x, types[i]) for i, x in enumerate(gradients) if inside[i]]
+
+            return _jax.trace(run, [_jax.type_of(x) for x in operands])
+
+        operands = [*inputs, *held, *(g[i] for i in arriving)]
+        graphs = [branch_backward(*each) for each in zip(cuts, halves, seats, strict=True)]
+        answers = iter(_jax.call_cond(equation.params, index, graphs, operands))
+        return [None, *(next(answers) if a else None for a in inside)]
+
+    return Halves(forward, backward)
+
+
+def _share_slots(saved: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[int]]]:
+    """The types of the slots, and for each branch the slot of each of its saved values."""
+    slots: list[Any] = []
+    seats = []
+    for types in saved:
+        taken: list[int] = []
+        for aval in types:
+            fitting = (i for i, slot in enumerate(slots) if slot == aval and i not in taken)
+            taken.append(next(fitting, len(slots)))
+            if taken[-1] == len(slots):
+                slots.append(aval)
+        seats.append(taken)
+    return slots, seats
+
+
+cond = CallRule(
+    "cond",
+    _split_cond,
+    _cond_activity,
+    example=lambda draw: (
+        lambda x: lax.cond(x[0] > 0, lambda x: jnp.sin(x) * x, lambda x: x * x * x, x),
+        draw.uniform(3),
+    ),
+)
+
+
+# --- while ------------------------------------------------------------------------------------
+
+
+def _while_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
+    params = equation.params
+    body = _jax.close(params["body_jaxpr"])
+    first = params["cond_nconsts"]
+    second = first + params["body_nconsts"]
+    consts, carry = tuple(active[first:second]), tuple(active[second:])
+    while True:
+        outputs = passes.activity(body, (*consts, *carry), settings)
+        grown = tuple(a or b for a, b in zip(carry, outputs, strict=True))
+        if grown == carry:
+            return carry
+        carry = grown
+
+
+def _split_while(equation, active, wanted, settings) -> Halves:
+    """c' = while(f)(c)        ∂c'/∂c is a product of as many factors as the loop has iterations"""
+    file, line, _ = _jax.line_of(equation)
+    raise ValueError(
+        f"the while loop at {file}:{line} is differentiated, but how many iterations it makes, and "
+        "so how many values its backward pass needs, is not known before it runs. Use lax.scan, or "
+        "lax.fori_loop with bounds that are Python integers; or wrap the loop in "
+        "jax.lax.stop_gradient if no gradient shall pass"
+    )
+
+
+while_loop = CallRule("while", _split_while, _while_activity)

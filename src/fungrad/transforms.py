@@ -1,0 +1,541 @@
+"""The transforms: JAX's signatures, pytrees and errors over fungrad's passes.
+
+Each takes two keyword arguments more than its JAX counterpart:
+
+- `rules`: the rulebook; `None` is `fungrad.rules`.
+- `save`: what the forward pass may keep for the backward pass. `None` and "everything" keep all
+  that it needs, "nothing" only the arguments, from which the rest is computed again; a policy of
+  `jax.checkpoint` (`jax.checkpoint_policies`) decides for each operation.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten
+
+from fungrad import _jax, passes, saving
+from fungrad.passes import Settings
+from fungrad.rulebook import Rulebook
+from fungrad.rules import default
+
+__all__ = ["grad", "hessian", "hvp", "jacobian", "jacrev", "value_and_grad", "vjp"]
+
+
+def _settings(rules: Rulebook | None, save: Any) -> Settings:
+    rules = default if rules is None else rules
+    if not isinstance(rules, Rulebook):
+        raise TypeError(f"rules must be a Rulebook such as fungrad.rules, got {rules!r}")
+    if not (save is None or save in ("everything", "nothing") or callable(save)):
+        raise ValueError(
+            f"save must be None, 'everything', 'nothing' or a policy of jax.checkpoint, got {save!r}"
+        )
+    return Settings(rules, save)
+
+
+# --- vjp --------------------------------------------------------------------------------------
+
+
+def vjp(
+    fun: Callable[..., Any],
+    *primals: Any,
+    has_aux: bool = False,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Any:
+    """Evaluate `fun` and return its pullback, g ↦ g · ∂fun/∂primals.
+
+    Args:
+        fun: a function of pytrees of arrays.
+        *primals: where it is evaluated.
+        has_aux: `fun` returns a pair whose second entry is not differentiated.
+        rules: the rulebook; `None` is `fungrad.rules`.
+        save: what the forward pass may keep; see the head of this module.
+
+    Returns:
+        `(out, pullback)`, or `(out, pullback, aux)`. The pullback takes a gradient at the output,
+        of the output's structure, shapes and dtypes, and returns a tuple with one gradient per
+        primal, of the primal's shape; a primal of integers or booleans gets one of dtype `float0`.
+        It is a pytree and may cross the borders of `jax.jit`.
+
+    Raises:
+        TypeError: `fun` is not callable, or a primal is not an array.
+        ValueError: the pullback's argument has another structure, shape or dtype than the output.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> out, pullback = fg.vjp(lambda x, y: x * y, 3.0, jnp.array([1.0, 2.0]))
+    >>> gx, gy = pullback(jnp.array([1.0, 10.0]))
+    >>> float(gx), gy.tolist()
+    (21.0, [3.0, 30.0])
+    """
+    _check_callable(fun)
+    leaves, tree = tree_flatten(primals)
+    leaves = [_jax.canonical(leaf) for leaf in leaves]
+
+    def flat(*values):
+        return fun(*tree_unflatten(tree, values))
+
+    outputs, pullback, aux = _pullback(flat, leaves, fun, has_aux, _settings(rules, save))
+    pullback = Partial(_RestoreTree(tree), pullback)
+    return (outputs, pullback, aux) if has_aux else (outputs, pullback)
+
+
+class _RestoreTree:
+    """Gives a flat pullback's gradients the structure of the primals."""
+
+    def __init__(self, tree: Any):
+        self.tree = tree
+
+    def __call__(self, pullback: Any, *g: Any) -> Any:
+        if len(g) != 1:
+            raise TypeError(
+                f"the pullback takes one argument, a gradient of the output's structure (a tuple "
+                f"if the function returns a tuple), got {len(g)} arguments"
+            )
+        return tree_unflatten(self.tree, pullback(*g))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _RestoreTree) and self.tree == other.tree
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+
+def _pullback(
+    flat: Callable[..., Any],
+    leaves: Sequence[Any],
+    fun: Callable[..., Any],
+    has_aux: bool,
+    settings: Settings,
+) -> tuple[Any, Any, Any]:
+    """Output, pullback to flat gradients, and aux of a function of flat arguments."""
+    types = [_jax.type_of(leaf) for leaf in leaves]
+    # What has no gradient stays concrete, so that Python code may branch on it.
+    active = [_jax.is_differentiable(aval) for aval in types]
+    reader = _Reader(flat, leaves, active, has_aux)
+    graph = _jax.trace(reader, [t for t, a in zip(types, active, strict=True) if a], _name(fun))
+    inputs = [leaf for leaf, a in zip(leaves, active, strict=True) if a]
+    size = reader.tree.num_leaves
+    wanted = [True] * size + [False] * (len(graph.jaxpr.outvars) - size)
+    wanted = [
+        w and _jax.is_differentiable(v.aval)
+        for w, v in zip(wanted, graph.jaxpr.outvars, strict=True)
+    ]
+    values, backward, saved = _run(graph, inputs, wanted, settings)
+    backward = _Pullback(backward, reader.tree, graph.out_avals, types)
+    outputs = tree_unflatten(reader.tree, values[:size])
+    return outputs, Partial(backward, saved), reader.restore_aux(values[size:])
+
+
+class _Reader:
+    """A function of the differentiated leaves alone, and what was seen when it was traced."""
+
+    def __init__(self, flat: Any, leaves: Sequence[Any], active: Sequence[bool], has_aux: bool):
+        self.flat, self.leaves, self.active, self.has_aux = flat, leaves, active, has_aux
+        self.tree: Any = None
+        self.aux_leaves: list[Any] = []
+        self.aux_tree: Any = None
+
+    def __call__(self, *chosen: Any) -> list[Any]:
+        given = iter(chosen)
+        values = [next(given) if a else x for x, a in zip(self.leaves, self.active, strict=True)]
+        out = self.flat(*values)
+        if self.has_aux:
+            if not isinstance(out, tuple | list) or len(out) != 2:
+                raise TypeError(
+                    "with has_aux=True the function must return a pair (output, aux), "
+                    f"got {type(out).__name__}"
+                )
+            out, aux = out
+            self.aux_leaves, self.aux_tree = tree_flatten(aux)
+        outputs, self.tree = tree_flatten(out)
+        # Aux may hold anything; only what depends on this trace passes through the graph.
+        return [*outputs, *(x for x in self.aux_leaves if _jax.is_tracer(x))]
+
+    def restore_aux(self, values: Sequence[Any]) -> Any:
+        if self.aux_tree is None:
+            return None
+        given = iter(values)
+        leaves = [next(given) if _jax.is_tracer(x) else x for x in self.aux_leaves]
+        return tree_unflatten(self.aux_tree, leaves)
+
+
+def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Settings):
+    """The graph's outputs, its backward pass, and what that reads."""
+    active = (True,) * len(inputs)
+    if settings.save in (None, "everything"):
+        steps = passes.plan(graph, active, wanted, settings)
+        record = passes.forward(graph, inputs, steps)
+        left = (list(record.values.values()), list(record.saved.values()))
+        return record.outputs, _Backward(graph, steps, record), left
+    cut = saving.split(graph, active, tuple(wanted), (True,) * len(wanted), settings)
+
+    def behind(half, values):
+        return _jax.evaluate(half, _jax.barrier(values))
+
+    halves = cut.halves(active, wanted, _jax.evaluate, behind)
+    outputs, saved = halves.forward(*inputs)
+    return outputs, halves.backward, saved
+
+
+class _Backward:
+    """The backward pass of a graph, a function of the values that its forward pass left."""
+
+    def __init__(self, graph: Any, steps: Any, record: passes.Record):
+        self.graph, self.steps = graph, steps
+        self.variables, self.calls = list(record.values), list(record.saved)
+
+    def __call__(self, left: Any, g: Sequence[Any]) -> list[Any]:
+        values, saved = left
+        record = passes.Record(
+            [],
+            dict(zip(self.variables, values, strict=True)),
+            dict(zip(self.calls, saved, strict=True)),
+        )
+        active = (True,) * len(self.graph.jaxpr.invars)
+        return passes.backward(self.graph, self.steps, record, g, active)
+
+
+class _Pullback:
+    """g at the output's leaves ↦ gradients at all leaves of the arguments.
+
+    The graph's outputs are the leaves of the function's output, then those of aux.
+    """
+
+    def __init__(self, backward: Any, tree: Any, outputs: Sequence[Any], types: Sequence[Any]):
+        self.backward, self.tree, self.outputs, self.types = backward, tree, outputs, types
+
+    def __call__(self, saved: Any, g: Any) -> list[Any]:
+        leaves, tree = tree_flatten(g)
+        if tree != self.tree:
+            raise ValueError(
+                "unexpected tree structure: the pullback's argument must have the structure of "
+                f"the function's output, {self.tree}, got {tree}"
+            )
+        leaves = [_jax.canonical(leaf) for leaf in leaves]
+        _jax.check_cotangents(leaves, self.outputs[: len(leaves)])
+        arriving = [
+            leaf if _jax.is_differentiable(aval) else None
+            for leaf, aval in zip(leaves, self.outputs, strict=False)
+        ]
+        aux = [None] * (len(self.outputs) - len(leaves))
+        gradients = iter(self.backward(saved, arriving + aux))
+        return [self._built(gradients, aval) for aval in self.types]
+
+    def _built(self, gradients: Any, aval: Any) -> Any:
+        if not _jax.is_differentiable(aval):
+            return np.zeros(aval.shape, jax.dtypes.float0)
+        g = next(gradients)
+        return _jax.zeros(aval) if g is None else g
+
+
+# --- grad -------------------------------------------------------------------------------------
+
+
+def grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Callable[..., Any]:
+    """The gradient of a scalar function: ∂J/∂x, in the shape of x.
+
+    Args:
+        fun: a function whose output is a scalar, or with `has_aux` a pair of a scalar and aux.
+        argnums: the positional argument, or several, to differentiate with respect to.
+        has_aux: return `(gradient, aux)`.
+        holomorphic: inputs and output are complex and `fun` is holomorphic.
+        allow_int: integer inputs get a gradient of dtype `float0` instead of an error.
+        rules: the rulebook; `None` is `fungrad.rules`.
+        save: what the forward pass may keep; see the head of this module.
+
+    Returns:
+        A function of the same arguments that returns the gradient, a tuple of gradients where
+        `argnums` is a sequence.
+
+    Raises:
+        TypeError: when called: the output is no real scalar, or an input is no float array.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> fg.grad(lambda w, x: jnp.sum(w * x))(jnp.array([1.0, 2.0]), 3.0).tolist()
+    [3.0, 3.0]
+    """
+    both = value_and_grad(fun, argnums, has_aux, holomorphic, allow_int, rules=rules, save=save)
+
+    @_named_after(fun)
+    def gradient(*args, **kwargs):
+        out, g = both(*args, **kwargs)
+        return (g, out[1]) if has_aux else g
+
+    return gradient
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Callable[..., Any]:
+    """The value of a scalar function and its gradient, from one forward pass; as `grad`.
+
+    Returns:
+        A function that returns `(value, gradient)`, or `((value, aux), gradient)`.
+
+    >>> import fungrad as fg
+    >>> value, g = fg.value_and_grad(lambda x: x**3)(2.0)
+    >>> float(value), float(g)
+    (8.0, 12.0)
+    """
+    _check_callable(fun)
+    argnums = _as_indices(argnums)
+    settings = _settings(rules, save)
+
+    @_named_after(fun)
+    def value_and_gradient(*args, **kwargs):
+        flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
+        for leaf in leaves:
+            _jax.check_input_dtype("grad", holomorphic, allow_int, leaf)
+        out, pullback, aux = _pullback(flat, leaves, fun, has_aux, settings)
+        _jax.check_scalar(out)
+        _jax.check_output_dtype("grad", holomorphic, out)
+        gradients = restore(pullback(jnp.ones((), _jax.type_of(out).dtype)))
+        return ((out, aux) if has_aux else out), gradients
+
+    return value_and_gradient
+
+
+# --- Jacobians --------------------------------------------------------------------------------
+
+
+def jacrev(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    allow_int: bool = False,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Callable[..., Any]:
+    """The Jacobian ∂out/∂x of shape `out.shape + x.shape`, row by row: rows of I through the pullback.
+
+    Arguments as for `grad`. Returns a function whose result has the output's structure, and at
+    each of its leaves the structure of the arguments.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> fg.jacrev(lambda x: jnp.stack([x[0] * x[1], x[0]]))(jnp.array([2.0, 3.0])).tolist()
+    [[3.0, 2.0], [1.0, 0.0]]
+    """
+    _check_callable(fun)
+    argnums = _as_indices(argnums)
+    settings = _settings(rules, save)
+
+    @_named_after(fun)
+    def jacobian_rows(*args, **kwargs):
+        flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
+        for leaf in leaves:
+            _jax.check_input_dtype("jacrev", holomorphic, allow_int, leaf)
+        out, pullback, aux = _pullback(flat, leaves, fun, has_aux, settings)
+        for leaf in tree_leaves(out):
+            _jax.check_output_dtype("jacrev", holomorphic, leaf)
+        blocks = _rows_through(pullback, out, leaves)
+        rows = tree_map(lambda of_one: restore(of_one), blocks, is_leaf=lambda x: type(x) is list)
+        return (rows, aux) if has_aux else rows
+
+    return jacobian_rows
+
+
+def _rows_through(pullback: Callable[..., Any], out: Any, leaves: Sequence[Any]) -> Any:
+    """At each leaf of `out` the list of its Jacobians, one per leaf of the arguments."""
+    outputs, tree = tree_flatten(out)
+    sizes = [int(np.size(leaf)) for leaf in outputs]
+    starts = np.cumsum([0, *sizes])
+    basis = [
+        jnp.eye(starts[-1], n, -start, dtype=_jax.type_of(leaf).dtype).reshape(-1, *np.shape(leaf))
+        for leaf, n, start in zip(outputs, sizes, starts, strict=False)
+    ]
+    active = [_jax.is_differentiable(_jax.type_of(leaf)) for leaf in leaves]
+
+    def row(*g):
+        return [x for x, a in zip(pullback(tree_unflatten(tree, g)), active, strict=True) if a]
+
+    rows = iter(jax.vmap(row)(*basis) if outputs else [])
+    stacks = [next(rows) if a else None for a in active]
+    blocks = []
+    for leaf, start, n in zip(outputs, starts, sizes, strict=False):
+        of_one = []
+        for stack, argument in zip(stacks, leaves, strict=True):
+            shape = np.shape(leaf) + np.shape(argument)
+            zero = np.zeros(shape, jax.dtypes.float0)
+            of_one.append(zero if stack is None else stack[start : start + n].reshape(shape))
+        blocks.append(of_one)
+    return tree_unflatten(tree, blocks)
+
+
+def jacobian(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Callable[..., Any]:
+    """The explicit Jacobian of the lecture: `[m × n]`, m numbers out by n numbers in.
+
+    Arrays are flattened row-major, pytrees leaf after leaf, so that row i belongs to entry i of
+    vec(out), column j to entry j of vec(x) [seed003].
+
+    Returns:
+        A function that returns the matrix, a tuple of matrices where `argnums` is a sequence.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> W, x = jnp.array([[1.0, 2.0], [3.0, 4.0]]), jnp.array([5.0, 6.0])
+    >>> fg.jacobian(lambda W, x: W @ x)(W, x).tolist()  # I ⊗ xᵀ
+    [[5.0, 6.0, 0.0, 0.0], [0.0, 0.0, 5.0, 6.0]]
+    """
+    indices = _as_indices(argnums)
+    several = indices if isinstance(indices, tuple) else (indices,)
+    rows_of = jacrev(fun, several, rules=rules, save=save)
+
+    @_named_after(fun)
+    def matrix(*args, **kwargs):
+        rows = rows_of(*args, **kwargs)
+        blocks = tree_leaves(rows, is_leaf=lambda x: type(x) is tuple and len(x) == len(several))
+        matrices = []
+        for place, index in enumerate(several):
+            sizes = [int(np.size(leaf)) for leaf in tree_leaves(args[index])]
+            parts = [
+                [x.reshape(-1, n) for x, n in zip(tree_leaves(block[place]), sizes, strict=True)]
+                for block in blocks
+            ]
+            matrices.append(jnp.concatenate([jnp.concatenate(part, axis=1) for part in parts]))
+        return tuple(matrices) if isinstance(indices, tuple) else matrices[0]
+
+    return matrix
+
+
+# --- Second order -----------------------------------------------------------------------------
+
+
+def hessian(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    holomorphic: bool = False,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> Callable[..., Any]:
+    """The Hessian ∂²J/∂x∂x: JAX's forward mode over fungrad's backward pass; as `jax.hessian`.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> fg.hessian(lambda x: x[0] ** 2 * x[1])(jnp.array([1.0, 2.0])).tolist()
+    [[4.0, 2.0], [2.0, 0.0]]
+    """
+    rows = jacrev(fun, argnums, has_aux, holomorphic, rules=rules, save=save)
+    return jax.jacfwd(rows, argnums, has_aux, holomorphic)
+
+
+def hvp(
+    fun: Callable[..., Any],
+    primals: Any,
+    tangents: Any,
+    *,
+    rules: Rulebook | None = None,
+    save: Any = None,
+) -> tuple[Any, Any]:
+    """The gradient of a scalar function and its Hessian times a tangent, ∂²J/∂x∂x · t.
+
+    Forward mode over the backward pass: no Hessian is formed [pearlmutter1994].
+
+    Args:
+        fun: a function with a scalar output.
+        primals, tangents: a tuple with one entry per argument, as for `jax.jvp`; for a function
+            of one argument that is no tuple, the argument itself.
+
+    Returns:
+        `(gradient, Hessian · tangent)`, each of one argument's structure, or a tuple with one
+        entry per argument where there are several.
+
+    Raises:
+        TypeError: `primals` and `tangents` differ in structure, shapes or dtypes.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> x, t = jnp.array([1.0, 2.0]), jnp.array([1.0, 0.0])
+    >>> g, Ht = fg.hvp(lambda x: x[0] ** 2 * x[1], (x,), (t,))
+    >>> g.tolist(), Ht.tolist()
+    ([4.0, 1.0], [4.0, 2.0])
+    """
+    if not isinstance(primals, tuple | list):
+        primals, tangents = (primals,), (tangents,)
+    argnums = 0 if len(primals) == 1 else tuple(range(len(primals)))
+    return jax.jvp(grad(fun, argnums, rules=rules, save=save), tuple(primals), tuple(tangents))
+
+
+# --- Arguments --------------------------------------------------------------------------------
+
+
+def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: Any, kwargs: Any):
+    """`fun` of the leaves of the chosen arguments, these leaves, and the way back to their tree."""
+    several = argnums if isinstance(argnums, tuple) else (argnums,)
+    for index in several:
+        if not -len(args) <= index < len(args):
+            least = index + 1 if index >= 0 else -index
+            raise ValueError(
+                f"differentiating with respect to argnums={argnums} requires at least {least} "
+                f"positional arguments to be passed by the caller, but got only {len(args)} "
+                "positional arguments."
+            )
+    places = [index % len(args) for index in several]
+    leaves, tree = tree_flatten(tuple(args[place] for place in places))
+    # Canonical leaves are arrays; what is none is refused by name by the check of its dtype.
+    leaves = [_jax.canonical(leaf) for leaf in leaves]
+
+    def flat(*values):
+        whole = list(args)
+        for place, argument in zip(places, tree_unflatten(tree, values), strict=True):
+            whole[place] = argument
+        return fun(*whole, **kwargs)
+
+    def restore(gradients):
+        chosen = tree_unflatten(tree, gradients)
+        return chosen if isinstance(argnums, tuple) else chosen[0]
+
+    return flat, leaves, restore
+
+
+def _as_indices(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+    if isinstance(argnums, Sequence):
+        return tuple(index.__index__() for index in argnums)
+    return argnums.__index__()
+
+
+def _check_callable(fun: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"Expected a callable value, got {fun}")
+
+
+def _name(fun: Callable[..., Any]) -> str:
+    return _jax.source_of(fun)
+
+
+def _named_after(fun: Callable[..., Any]):
+    return functools.wraps(fun, updated=())
