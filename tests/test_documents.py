@@ -1,4 +1,4 @@
-"""The pages tell the truth: their examples run, their links lead somewhere, their tables are new."""
+"""The pages tell the truth: examples run, links lead somewhere, tables are up to date."""
 
 import contextlib
 import io
