@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import lax
 
 from fungrad import _jax
@@ -228,7 +229,7 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
     if step.halves is not None:
         return step.halves.backward(record.saved[i], g)
     equation = step.equation
-    inputs = [read(record.values, v) for v in equation.invars]
+    inputs = [_array(read(record.values, v)) for v in equation.invars]
     if step.rule is None:
         return _by_jax(step, inputs, g)
     assert isinstance(step.rule, Rule)
@@ -249,6 +250,11 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
             "inputs; return one per input, None for zero"
         )
     return [None] * hidden + list(answers)
+
+
+def _array(value: Any) -> Any:
+    """A literal is a bare number: rules see it as an array."""
+    return value if isinstance(value, jax.Array) else np.asarray(value, value.dtype)
 
 
 def _fit(g: Any, aval: Any, step: Step) -> Any:
