@@ -7,6 +7,7 @@ constants), an *equation* is one operation in it.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +24,9 @@ try:  # JAX 0.12 describes the operands of a scan by trees, JAX 0.10 by counts
     from jax._src import flattree
 except ImportError:
     flattree = None
+
+# fungrad's own frames are no user's: what its layers emit bears the line that called them.
+source_info_util.register_exclusion(os.path.dirname(__file__))
 
 Literal = core.Literal
 DropVar = core.DropVar
@@ -52,6 +56,13 @@ def is_tracer(value: Any) -> bool:
 
 def type_of(value: Any) -> Any:
     return core.typeof(value)
+
+
+def type_or_struct(value: Any) -> Any:
+    """The type of an array, or the one that a `jax.ShapeDtypeStruct` describes."""
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return core.ShapedArray(value.shape, value.dtype, weak_type=value.weak_type)
+    return core.typeof(canonical(value))
 
 
 def is_differentiable(aval: Any) -> bool:
@@ -170,6 +181,16 @@ def function_name(equation: Any) -> str | None:
     if "call_jaxpr" in params:
         return close(params["call_jaxpr"]).jaxpr.debug_info.func_name
     return None
+
+
+def subgraphs(equation: Any) -> list[Any]:
+    """The graphs that an equation holds, in the order of its parameters."""
+    found = []
+    for value in equation.params.values():
+        for entry in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(entry, ClosedJaxpr | core.Jaxpr):
+                found.append(close(entry))
+    return found
 
 
 def line_of(equation: Any) -> tuple[str, int, str]:

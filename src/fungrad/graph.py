@@ -1,0 +1,358 @@
+"""A function as a graph: a node is an operation, an edge is a value, a call holds a sub-graph.
+
+`trace` reads a function into a `Graph`; `at` makes a `Selector` of its nodes; `name` gives an
+edge a name of its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from jax.ad_checkpoint import checkpoint_name
+from jax.tree_util import tree_flatten, tree_map, tree_unflatten
+
+from fungrad import _jax
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """A value that flows between nodes: an input, a constant, or an output of a node."""
+
+    variable: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.variable.aval.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.variable.aval.dtype
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Edge) and self.variable is other.variable
+
+    def __hash__(self) -> int:
+        return id(self.variable)
+
+    def __repr__(self) -> str:
+        return f"Edge({self.dtype}{list(self.shape)})"
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One operation of a graph.
+
+    Attributes:
+        equation: the equation of the jaxpr.
+        label: unique in the graph and the same at every trace of the same function.
+        path: the calls around it, outermost first.
+    """
+
+    equation: Any
+    label: str
+    path: tuple[Node, ...] = ()
+
+    @property
+    def primitive(self) -> str:
+        return self.equation.primitive.name
+
+    @property
+    def name(self) -> str | None:
+        """The name that `fungrad.name` or `checkpoint_name` gave to its value."""
+        return self.equation.params["name"] if self.primitive == "name" else None
+
+    @property
+    def callee(self) -> str | None:
+        """The name of the jitted or custom function that it calls."""
+        return _jax.function_name(self.equation)
+
+    @property
+    def file(self) -> str:
+        return self._place[0]
+
+    @property
+    def line(self) -> int:
+        return self._place[1]
+
+    @property
+    def function(self) -> str:
+        """The name of the innermost function of the user's that holds it."""
+        return self._place[2].rsplit(".", 1)[-1]
+
+    @cached_property
+    def _place(self) -> tuple[str, int, str]:
+        place = _jax.line_of(self.equation)
+        # Operations inside a library's own jit have no user frame: the call's line is theirs.
+        return place if place[1] or not self.path else self.path[-1]._place
+
+    @cached_property
+    def scope(self) -> str:
+        """The `jax.named_scope` path, that of the calls around it first."""
+        parts = [_jax.scope_of(node.equation) for node in (*self.path, self)]
+        return "/".join(_without_transforms(part) for part in parts if part)
+
+    @property
+    def inputs(self) -> list[Edge]:
+        return [Edge(v) for v in self.equation.invars if not isinstance(v, _jax.Literal)]
+
+    @property
+    def outputs(self) -> list[Edge]:
+        return [Edge(v) for v in self.equation.outvars]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        return self.equation.params
+
+    @property
+    def graphs(self) -> list[Any]:
+        """The sub-graphs that a call holds: one, or one per branch."""
+        return _jax.subgraphs(self.equation)
+
+    def __repr__(self) -> str:
+        return f"Node({self.label!r}, {os.path.basename(self.file)}:{self.line})"
+
+
+def _without_transforms(scope: str) -> str:
+    """`vmap(block0)/attn` is `block0/attn`."""
+    while (bare := re.sub(r"\b\w+\(([^()]*)\)", r"\1", scope)) != scope:
+        scope = bare
+    return scope
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A traced function: its nodes, those of inner graphs included, in program order.
+
+    Attributes:
+        jaxpr: the closed jaxpr that was read.
+    """
+
+    jaxpr: Any
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        found: list[Node] = []
+        counts: Counter[str] = Counter()
+
+        def visit(graph: Any, path: tuple[Node, ...]) -> None:
+            for equation in graph.jaxpr.eqns:
+                node = Node(equation, _label(equation, counts), path)
+                found.append(node)
+                for inner in _jax.subgraphs(equation):
+                    visit(inner, (*path, node))
+
+        visit(self.jaxpr, ())
+        return found
+
+    @cached_property
+    def edges(self) -> list[Edge]:
+        """Inputs, then constants, then the outputs of the nodes."""
+        jaxpr = self.jaxpr.jaxpr
+        made = [edge for node in self.nodes for edge in node.outputs]
+        return [*map(Edge, jaxpr.invars), *map(Edge, jaxpr.constvars), *made]
+
+    @property
+    def inputs(self) -> list[Edge]:
+        return [Edge(v) for v in self.jaxpr.jaxpr.invars]
+
+    @property
+    def outputs(self) -> list[Edge]:
+        return [Edge(v) for v in self.jaxpr.jaxpr.outvars if not isinstance(v, _jax.Literal)]
+
+    def find(self, where: Selector | str | None = None) -> list[Node]:
+        """The nodes that a selector selects, in program order.
+
+        Raises:
+            LookupError: nothing matches; the message lists the labels that come nearest.
+        """
+        found = _as_selector(where).select(self.nodes)
+        if not found:
+            labels = [node.label for node in self.nodes]
+            wanted = where if isinstance(where, str) else getattr(where, "sought", str(where))
+            near = difflib.get_close_matches(wanted, labels, 5, 0.3) or labels[:5]
+            raise LookupError(f"no node matches {where!r}; the nearest labels are {near}")
+        return found
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __str__(self) -> str:
+        rows = [
+            f"{'  ' * len(node.path)}{node.label:<24} "
+            f"{' '.join(f'{e.dtype}{list(e.shape)}' for e in node.outputs)}"
+            f"  {os.path.basename(node.file)}:{node.line}"
+            for node in self.nodes
+        ]
+        return "\n".join(rows)
+
+
+def _label(equation: Any, counts: Counter[str]) -> str:
+    base = equation.primitive.name
+    if base == "name":
+        base = equation.params["name"]
+    else:
+        base = _jax.function_name(equation) or base
+    counts[base] += 1
+    first = counts[base] == 1
+    return base if first else f"{base}:{counts[base] - 1}"
+
+
+def trace(fun: Callable[..., Any]) -> Callable[..., Graph]:
+    """Read a function into a graph: `trace(fun)(*args)`.
+
+    Arguments are arrays, or `jax.ShapeDtypeStruct`s; nothing is computed.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> graph = fg.trace(lambda x: jnp.tanh(x) * x)(1.0)
+    >>> [node.label for node in graph.nodes]
+    ['tanh', 'mul']
+    """
+
+    def read(*args: Any, **kwargs: Any) -> Graph:
+        leaves, tree = tree_flatten((args, kwargs))
+
+        def flat(*values):
+            args, kwargs = tree_unflatten(tree, values)
+            return tree_flatten(fun(*args, **kwargs))[0]
+
+        return Graph(_jax.trace(flat, [_jax.type_or_struct(x) for x in leaves], _jax.source_of(fun)))
+
+    return read
+
+
+def name(x: Any, label: str) -> Any:
+    """`x` itself, its value in the graph named `label`; x may be a pytree.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> graph = fg.trace(lambda x: fg.name(jnp.tanh(x), "h") + 1.0)(1.0)
+    >>> graph.find("h")[0].name
+    'h'
+    """
+    if not isinstance(label, str) or not label:
+        raise TypeError(f"label must be a non-empty string, got {label!r}")
+    return tree_map(lambda leaf: checkpoint_name(leaf, label), x)
+
+
+# --- Selectors --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Selects nodes; made by `at`, combined by `&` and `|`."""
+
+    name: str | None = None
+    primitive: str | None = None
+    function: str | None = None
+    scope: str | None = None
+    line: int | str | None = None
+    index: int | None = None
+
+    def matches(self, node: Node) -> bool:
+        """Whether all fields but `index` fit the node."""
+        return (
+            (self.name is None or node.name == self.name)
+            and (self.primitive is None or self.primitive in (node.primitive, node.callee))
+            and (self.function is None or self.function in (node.function, node.callee))
+            and (self.scope is None or _in_scope(self.scope, node.scope))
+            and (self.line is None or _on_line(self.line, node))
+        )
+
+    def select(self, nodes: list[Node]) -> list[Node]:
+        found = [node for node in nodes if self.matches(node)]
+        return found if self.index is None else found[self.index :][:1]
+
+    @property
+    def sought(self) -> str:
+        fields = (self.name, self.primitive, self.function, self.scope, self.line)
+        return str(next((field for field in fields if field is not None), ""))
+
+    def __and__(self, other: Selector) -> Selector:
+        return _Both(first=self, second=other)
+
+    def __or__(self, other: Selector) -> Selector:
+        return _Either(first=self, second=other)
+
+
+@dataclass(frozen=True)
+class _Both(Selector):
+    first: Selector = Selector()
+    second: Selector = Selector()
+
+    def select(self, nodes: list[Node]) -> list[Node]:
+        kept = set(map(id, self.second.select(nodes)))
+        return [node for node in self.first.select(nodes) if id(node) in kept]
+
+
+@dataclass(frozen=True)
+class _Either(Selector):
+    first: Selector = Selector()
+    second: Selector = Selector()
+
+    def select(self, nodes: list[Node]) -> list[Node]:
+        kept = set(map(id, [*self.first.select(nodes), *self.second.select(nodes)]))
+        return [node for node in nodes if id(node) in kept]
+
+
+def at(
+    name: str | None = None,
+    primitive: str | None = None,
+    function: str | None = None,
+    scope: str | None = None,
+    line: int | str | None = None,
+    index: int | None = None,
+) -> Selector:
+    """A selector of nodes; its fields combine with AND.
+
+    Args:
+        name: the name that `fungrad.name` or `checkpoint_name` gave.
+        primitive: a primitive's name, or that of the jitted or custom function that is called.
+        function: the innermost function of the user's that holds the node, or that it calls.
+        scope: a contiguous part of the `jax.named_scope` path; globs are allowed.
+        line: a line number, or `"file.py:41"`.
+        index: which of the matches, from 0 in program order; negative from the end.
+
+    >>> import fungrad as fg
+    >>> import jax.numpy as jnp
+    >>> graph = fg.trace(lambda x: jnp.tanh(jnp.tanh(x)))(1.0)
+    >>> graph.find(fg.at(primitive="tanh", index=1))[0].label
+    'tanh:1'
+    """
+    return Selector(name, primitive, function, scope, line, index)
+
+
+def _as_selector(where: Selector | str | None) -> Selector:
+    if where is None or isinstance(where, str):
+        return Selector(name=where)
+    if not isinstance(where, Selector):
+        raise TypeError(f"where must be a selector, made by at(...), or a name, got {where!r}")
+    return where
+
+
+def _in_scope(pattern: str, scope: str) -> bool:
+    wanted, parts = pattern.split("/"), scope.split("/")
+    starts = range(len(parts) - len(wanted) + 1)
+    return any(
+        all(fnmatch.fnmatchcase(part, want) for part, want in zip(parts[i:], wanted, strict=False))
+        for i in starts
+    )
+
+
+def _on_line(line: int | str, node: Node) -> bool:
+    if isinstance(line, int):
+        return node.line == line
+    file, _, number = line.rpartition(":")
+    same = node.file == file or node.file.endswith("/" + file)
+    return same and str(node.line) == number
