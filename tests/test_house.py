@@ -204,9 +204,9 @@ def shown():
     for part in ("", ".layers", ".losses", ".descent", ".notation", ".models"):
         module = importlib.import_module(f"fungrad{part}")
         for name, value in vars(module).items():
-            if inspect.isfunction(value) and not name.startswith("_"):
-                if value.__module__.startswith(module.__name__):
-                    yield f"{module.__name__}.{name}", value
+            ours = inspect.isfunction(value) and value.__module__.startswith(module.__name__)
+            if ours and not name.startswith("_"):
+                yield f"{module.__name__}.{name}", value
 
 
 @pytest.mark.parametrize(("name", "value"), [*shown()])
