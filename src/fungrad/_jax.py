@@ -17,6 +17,7 @@ from jax._src import ad_util, api, api_util, core, dtypes, pjit, source_info_uti
 from jax._src import linear_util as lu
 from jax._src.interpreters import ad
 from jax._src.interpreters import partial_eval as pe
+from jax._src.lax import lax as lax_internal
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
 
@@ -86,6 +87,13 @@ def zeros(aval: Any) -> Any:
 
 def zeros_of(gradient_aval: Any) -> Any:
     return ad.instantiate_zeros(ad_util.Zero(gradient_aval))
+
+
+def with_weakness_of(g: Any, aval: Any) -> Any:
+    """The gradient at a weakly typed input (a Python scalar) is weakly typed too."""
+    if not aval.weak_type or core.typeof(g).weak_type:
+        return g
+    return lax_internal._convert_element_type(g, aval.dtype, weak_type=True)
 
 
 def add(g: Any, h: Any) -> Any:

@@ -26,10 +26,18 @@ from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
 
 
 class Settings(NamedTuple):
-    """What a differentiation is done with: the rules, and what the forward pass may save."""
+    """What a differentiation is done with.
+
+    Attributes:
+        rules: the rulebook.
+        save: what the forward pass may save (saving.py).
+        linear: the graph is a tangent graph, linear in what is differentiated. A custom function
+            in it is its own derivative, so that it is differentiated through its body.
+    """
 
     rules: Rulebook
     save: Any = None
+    linear: bool = False
 
 
 class RuleError(TypeError):

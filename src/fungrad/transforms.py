@@ -82,21 +82,21 @@ def vjp(
         return fun(*tree_unflatten(tree, values))
 
     outputs, pullback, aux = _pullback(flat, leaves, fun, has_aux, _settings(rules, save))
-    pullback = Partial(_RestoreTree(tree), pullback)
+    pullback = Partial(_RestoreTree(tree, getattr(fun, "__name__", "fun")), pullback)
     return (outputs, pullback, aux) if has_aux else (outputs, pullback)
 
 
 class _RestoreTree:
     """Gives a flat pullback's gradients the structure of the primals."""
 
-    def __init__(self, tree: Any):
-        self.tree = tree
+    def __init__(self, tree: Any, name: str):
+        self.tree, self.name = tree, name
 
     def __call__(self, pullback: Any, *g: Any) -> Any:
         if len(g) != 1:
             raise TypeError(
-                f"the pullback takes one argument, a gradient of the output's structure (a tuple "
-                f"if the function returns a tuple), got {len(g)} arguments"
+                f"the result of vjp applied to {self.name} was called with {len(g)} arguments; it "
+                "takes one, a gradient of the output's structure: one tuple if the output is one"
             )
         return tree_unflatten(self.tree, pullback(*g))
 
@@ -147,10 +147,10 @@ class _Reader:
         values = [next(given) if a else x for x, a in zip(self.leaves, self.active, strict=True)]
         out = self.flat(*values)
         if self.has_aux:
-            if not isinstance(out, tuple | list) or len(out) != 2:
+            if not isinstance(out, tuple) or len(out) != 2:
                 raise TypeError(
-                    "with has_aux=True the function must return a pair (output, aux), "
-                    f"got {type(out).__name__}"
+                    "with has_aux=True the function must return a two-element tuple (output, aux), "
+                    f"got {out!r}"
                 )
             out, aux = out
             self.aux_leaves, self.aux_tree = tree_flatten(aux)
@@ -232,7 +232,7 @@ class _Pullback:
         if not _jax.is_differentiable(aval):
             return np.zeros(aval.shape, jax.dtypes.float0)
         g = next(gradients)
-        return _jax.zeros(aval) if g is None else g
+        return _jax.zeros(aval) if g is None else _jax.with_weakness_of(g, aval)
 
 
 # --- grad -------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: An
     for index in several:
         if not -len(args) <= index < len(args):
             least = index + 1 if index >= 0 else -index
-            raise ValueError(
+            raise TypeError(
                 f"differentiating with respect to argnums={argnums} requires at least {least} "
                 f"positional arguments to be passed by the caller, but got only {len(args)} "
                 "positional arguments."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import compress
 from typing import Any
 
 import jax
@@ -104,16 +105,17 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     The author's graph is (x, t) -> (f(x), ∂f/∂x · t). Its second part is linear in the tangents t,
     so the gradient of g · (∂f/∂x · t) with respect to t is g · ∂f/∂x wherever t stands.
     """
+    if settings.linear:
+        return _evaluate_twice(equation, active, wanted, settings)
     graph, has_tangent = _jax.trace_custom_jvp(equation, active)
     inputs, outputs, tangents = len(active), len(has_tangent), sum(has_tangent)
-    cut = saving.split(
-        graph,
-        (False,) * inputs + (True,) * (len(graph.jaxpr.invars) - inputs),
-        (False,) * outputs + tuple(w for w, t in zip(wanted, has_tangent, strict=True) if t),
-        (True,) * outputs + (False,) * tangents,
-        settings,
-    )
     types = [v.aval for v in graph.jaxpr.invars[inputs:]]
+    asked = (False,) * inputs + (True,) * len(types)
+    brings = (False,) * outputs + tuple(compress(wanted, has_tangent))
+    kept = (True,) * outputs + (False,) * tangents
+    cut = saving.split(graph, asked, brings, kept, settings._replace(linear=True))
+    halves = cut.halves(asked, brings, _jax.evaluate, _jax.evaluate)
+    read = {*cut.reads, *cut.free}
 
     def forward(*values):
         # No rule of a linear operation reads t itself, so that dead code takes every t away.
@@ -121,17 +123,10 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
         return halves.forward(*values, *rest)
 
     def backward(saved, g):
-        arriving = [entry for entry, t in zip(g, has_tangent, strict=True) if t]
+        arriving = list(compress(g, has_tangent))
         answers = iter(halves.backward(saved, [None] * outputs + arriving)[inputs:])
         return [next(answers) if a else None for a in active]
 
-    read = {*cut.reads, *cut.free}
-    halves = cut.halves(
-        (False,) * inputs + (True,) * len(types),
-        (False,) * outputs + tuple(w for w, t in zip(wanted, has_tangent, strict=True) if t),
-        _jax.evaluate,
-        _jax.evaluate,
-    )
     return Halves(forward, backward)
 
 
@@ -150,7 +145,13 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
         return _jax.run_custom_forward(equation, inputs, active)
 
     def backward(saved, g):
-        return _jax.run_custom_backward(equation, saved, g)
+        answers = _jax.run_custom_backward(equation, saved, g)
+        # JAX lets an author return another float type than the input's, and converts it.
+        types = [_jax.gradient_type(v.aval) for v in equation.invars]
+        return [
+            x if x is None or jnp.result_type(x) == aval.dtype else jnp.astype(x, aval.dtype)
+            for x, aval in zip(answers, types, strict=True)
+        ]
 
     return Halves(forward, backward)
 
