@@ -29,8 +29,8 @@ def blocks(page):
 
 @contextlib.contextmanager
 def as_a_reader_has_it():
-    """JAX's defaults, which the tests' settings are stricter than."""
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+    """The defaults of JAX, which the tests' settings are stricter than, and of NumPy's printing."""
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), np.printoptions():
         yield
 
 
