@@ -1,0 +1,74 @@
+"""Sorting: the outputs are the inputs in another order, so g goes back in the order they came from.
+
+The order itself is piecewise constant; it has no gradient.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from jax import lax
+
+from fungrad.rulebook import rule
+
+
+@rule(
+    "sort",
+    example=lambda draw: [
+        (lax.sort, draw.uniform(5)),
+        (partial(lax.sort, dimension=0, num_keys=1), (draw.uniform(4, 2), draw.uniform(4, 2))),
+        (
+            partial(lax.sort, num_keys=2),
+            (draw.integers(6, high=3), draw.uniform(6), draw.complex(6)),
+        ),
+    ],
+    kink="ties: a stable sort keeps their order, and so does g",
+)
+def sort(g, out, *operands, dimension, is_stable, num_keys):
+    """outₖ = P xₖ, P the permutation that sorts the keys        ∂outₖ/∂xₖ = P"""
+    # To sort the numbers 0, 1, 2, ... along gives the permutation. Gradient j belongs to the
+    # operand's entry order[j], so sorting by `order` carries it there: Pᵀ undoes P.
+    present = [i for i, entry in enumerate(g) if entry is not None]
+    numbers = lax.broadcasted_iota("int32", out[0].shape, dimension)
+    how = {"dimension": dimension, "is_stable": is_stable}
+    *_, order = lax.sort((*operands, numbers), num_keys=num_keys, **how)
+    _, *back = lax.sort((order, *(g[i] for i in present)), num_keys=1, **how)
+    gradients = dict(zip(present, back, strict=True))
+    return [gradients.get(i) for i in range(len(operands))]
+
+
+def _to_positions(g, like, positions, axis):
+    """Zeros of the shape of `like`, with g at the positions along the axis."""
+    others = tuple(i for i in range(like.ndim) if i != axis % like.ndim)
+    numbers = lax.ScatterDimensionNumbers(
+        update_window_dims=(),
+        inserted_window_dims=(axis % like.ndim,),
+        scatter_dims_to_operand_dims=(axis % like.ndim,),
+        operand_batching_dims=others,
+        scatter_indices_batching_dims=others,
+    )
+    zeros, indices = lax.full(like.shape, 0, g.dtype), lax.expand_dims(positions, [like.ndim])
+    return lax.scatter_add(zeros, indices, g, numbers, unique_indices=True, mode="drop")
+
+
+@rule(
+    "top_k",
+    example=lambda draw: [
+        (partial(lax.top_k, k=2), draw.uniform(5)),
+        (partial(lax.top_k, k=2, axis=0), draw.uniform(4, 2)),
+    ],
+    kink="ties: all to the first of them",
+)
+def top_k(g, out, x, *, axis=-1, **_):
+    """out = S x, S the rows of I at the k largest        ∂out/∂x = S"""
+    return None if g[0] is None else _to_positions(g[0], x, out[1], axis)
+
+
+@rule(
+    "approx_top_k",
+    example=lambda draw: (partial(lax.approx_max_k, k=2), draw.uniform(3, 5)),
+    kink="ties: all to the one that was chosen",
+)
+def approx_top_k(g, out, x, *, reduction_dimension, **_):
+    """out = S x, S the rows of I at the k entries chosen        ∂out/∂x = S"""
+    return None if g[0] is None else _to_positions(g[0], x, out[1], reduction_dimension)
