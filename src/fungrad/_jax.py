@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -78,6 +79,28 @@ def gradient_type(aval: Any) -> Any:
 def is_of_type(value: Any, aval: Any) -> bool:
     """Whether `value` may stand where the type `aval` is due (weak types do not matter)."""
     return core.typecompat(core.typeof(value), aval)
+
+
+@dataclass(frozen=True, eq=False)
+class Unknown:
+    """Stands for a value that nobody has: a tangent, in a graph that is linear in it."""
+
+    aval: Any
+
+    shape = property(lambda self: self.aval.shape)
+    dtype = property(lambda self: self.aval.dtype)
+    ndim = property(lambda self: len(self.aval.shape))
+    size = property(lambda self: self.aval.size)
+
+
+def filler(aval: Any) -> Any:
+    """Some value of a type, for a place that nobody reads."""
+    return ad_util.zeros_like_aval(aval)
+
+
+def filled(values: Sequence[Any]) -> list[Any]:
+    """The values, with something in the place of those that are unknown."""
+    return [filler(x.aval) if isinstance(x, Unknown) else x for x in values]
 
 
 def zeros(aval: Any) -> Any:
@@ -273,11 +296,6 @@ def call_scan(params: dict[str, Any], graph: Any, operands: ScanOperands, revers
     kept = {name: params[name] for name in ("length", "unroll")}
     flat = [value for group in operands for value in group]
     return scan_p.bind(*flat, jaxpr=graph, reverse=reverse, **kept, **division)
-
-
-def filler(aval: Any) -> Any:
-    """Some value of a type, for a place that nobody reads."""
-    return ad_util.zeros_like_aval(aval)
 
 
 def call_cond(params: dict[str, Any], index: Any, branches: Sequence[Any], inputs: Sequence[Any]):

@@ -31,8 +31,9 @@ class Settings(NamedTuple):
     Attributes:
         rules: the rulebook.
         save: what the forward pass may save (saving.py).
-        linear: the graph is a tangent graph, linear in what is differentiated. A custom function
-            in it is its own derivative, so that it is differentiated through its body.
+        linear: the graph is a tangent graph, linear in what is differentiated. Then the values of
+            the differentiated edges are unknown and no rule needs them, and a custom function in
+            it is its own derivative, so that it is differentiated through its body.
     """
 
     rules: Rulebook
@@ -129,10 +130,12 @@ def plan(
     for equation in reversed(graph.jaxpr.eqns):
         step = None
         brings = tuple(v in needed for v in equation.outvars)
-        if any(brings):
-            takes = tuple(_is_in(v, reached) for v in equation.invars)
+        takes = tuple(_is_in(v, reached) for v in equation.invars)
+        rule = settings.rules.find(equation) if any(takes) else None
+        # A call may have outputs that do not depend on its unknown inputs: it must be split.
+        in_part = settings.linear and isinstance(rule, CallRule)
+        if any(brings) or in_part:
             needed.update(v for v, a in zip(equation.invars, takes, strict=True) if a)
-            rule = settings.rules.find(equation)
             halves = None
             if isinstance(rule, CallRule):
                 halves = rule.split(equation, takes, brings, settings)
@@ -171,6 +174,8 @@ def forward(graph: Any, inputs: Sequence[Any], steps: Sequence[Step | None]) -> 
         if step is not None and step.halves is not None:
             with _jax.place_of(equation):
                 outputs, saved[i] = step.halves.forward(*arguments)
+        elif any(isinstance(x, _jax.Unknown) for x in arguments):
+            outputs = [_jax.Unknown(v.aval) for v in equation.outvars]
         else:
             outputs = _jax.bind(equation, arguments)
         values.update(zip(equation.outvars, outputs, strict=True))
@@ -179,7 +184,10 @@ def forward(graph: Any, inputs: Sequence[Any], steps: Sequence[Step | None]) -> 
 
 
 def read(values: dict[Any, Any], variable: Any) -> Any:
-    return variable.val if isinstance(variable, _jax.Literal) else values[variable]
+    if isinstance(variable, _jax.Literal):
+        return variable.val
+    value = values.get(variable)
+    return _jax.Unknown(variable.aval) if value is None else value
 
 
 def _that_steps_read(steps: Sequence[Step | None], values: dict[Any, Any]) -> dict[Any, Any]:
@@ -190,7 +198,7 @@ def _that_steps_read(steps: Sequence[Step | None], values: dict[Any, Any]) -> di
         for v in (*step.equation.invars, *step.equation.outvars)
         if not isinstance(v, _jax.Literal)
     }
-    return {v: values[v] for v in variables}
+    return {v: values[v] for v in variables if not isinstance(values[v], _jax.Unknown)}
 
 
 # --- Backward ---------------------------------------------------------------------------------
@@ -237,11 +245,11 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
     if step.halves is not None:
         return step.halves.backward(record.saved[i], g)
     equation = step.equation
-    inputs = [_array(read(record.values, v)) for v in equation.invars]
+    inputs = [_operand(record.values, v) for v in equation.invars]
     if step.rule is None:
         return _by_jax(step, inputs, g)
     assert isinstance(step.rule, Rule)
-    out: Any = tuple(record.values[v] for v in equation.outvars)
+    out: Any = tuple(read(record.values, v) for v in equation.outvars)
     g_out: Any = tuple(g)
     if step.rule.primitive == equation.primitive.name:
         several, params, hidden = equation.primitive.multiple_results, equation.params, 0
@@ -260,9 +268,11 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
     return [None] * hidden + list(answers)
 
 
-def _array(value: Any) -> Any:
+def _operand(values: dict[Any, Any], variable: Any) -> Any:
     """A literal is a bare number: rules see it as an array."""
-    return value if isinstance(value, jax.Array) else np.asarray(value, value.dtype)
+    if isinstance(variable, _jax.Literal):
+        return np.asarray(variable.val, variable.aval.dtype)
+    return read(values, variable)
 
 
 def _fit(g: Any, aval: Any, step: Step) -> Any:
@@ -304,6 +314,7 @@ def _by_jax(step: Step, inputs: list[Any], g: list[Any]) -> Sequence[Any]:
         outputs = _jax.bind(equation, whole)
         return [out for out, w in zip(outputs, step.wanted, strict=True) if w]
 
+    inputs = _jax.filled(inputs)
     chosen = [x for x, a in zip(inputs, step.active, strict=True) if a]
     _, pullback = jax.vjp(of_active, *chosen)
     full = [

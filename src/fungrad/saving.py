@@ -35,7 +35,8 @@ class Cut:
         free: the inputs of the sub-graph that the backward half reads again.
         takes: which of the wanted outputs' gradients the backward half reads.
         gives: which of the active inputs get a gradient; the others' is zero.
-        kept: the number of outputs that the forward half returns.
+        outputs: the types of the sub-graph's outputs.
+        kept: which of them the forward half returns; the others are unknown.
         saved: the types of the saved values.
     """
 
@@ -45,7 +46,8 @@ class Cut:
     free: tuple[int, ...]
     takes: tuple[int, ...]
     gives: tuple[bool, ...]
-    kept: int
+    outputs: tuple[Any, ...]
+    kept: tuple[bool, ...]
     saved: tuple[Any, ...]
 
     def halves(
@@ -58,9 +60,14 @@ class Cut:
         """The halves as functions; `ahead` and `behind` call a graph on its inputs."""
 
         def forward(*inputs):
-            answers = ahead(self.forward, [inputs[i] for i in self.reads])
-            free = [inputs[i] for i in self.free]
-            return answers[: self.kept], [*free, *answers[self.kept :]]
+            answers = ahead(self.forward, _jax.filled([inputs[i] for i in self.reads]))
+            free = _jax.filled([inputs[i] for i in self.free])
+            kept = iter(answers)
+            outputs = [
+                next(kept) if keep else _jax.Unknown(aval)
+                for keep, aval in zip(self.kept, self.outputs, strict=True)
+            ]
+            return outputs, [*free, *kept]
 
         def backward(saved, g):
             arriving = [entry for entry, w in zip(g, wanted, strict=True) if w]
@@ -119,7 +126,13 @@ def join(
     def both(*arguments):
         given = iter(arguments[len(inputs) :])
         g = [next(given) if w else None for w in wanted]
-        record = passes.forward(graph, arguments[: len(inputs)], steps)
+        values = arguments[: len(inputs)]
+        if settings.linear:
+            values = [
+                _jax.Unknown(v.aval) if a else x
+                for v, x, a in zip(inputs, values, active, strict=True)
+            ]
+        record = passes.forward(graph, values, steps)
         gradients = passes.backward(graph, steps, record, g, active)
         gives[:] = [entry is not None for entry in gradients]
         shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
@@ -178,7 +191,8 @@ def split(
 
     crossing = {v for i in ahead if may_cross(i) for v in joint.equations[i].outvars}
     behind = _needed(joint, joint.gradients, crossing)
-    return _cut(joint, ahead, behind, crossing)
+    outputs = tuple(v.aval for v in graph.jaxpr.outvars)
+    return _cut(joint, ahead, behind, outputs, kept)
 
 
 def _saveable(equation: Any, save: Any) -> bool:
@@ -228,7 +242,13 @@ def _depending_on_none_but(joint: Joint, invariant: Sequence[bool]) -> set[int]:
     return found
 
 
-def _cut(joint: Joint, ahead: set[int], behind: set[int], crossing: set[Any]) -> Cut:
+def _cut(
+    joint: Joint,
+    ahead: set[int],
+    behind: set[int],
+    outputs: tuple[Any, ...],
+    kept: tuple[bool, ...],
+) -> Cut:
     first = [e for i, e in enumerate(joint.equations) if i in ahead]
     second = [e for i, e in enumerate(joint.equations) if i in behind]
     read_first = _reads(first, joint.outputs)
@@ -261,7 +281,8 @@ def _cut(joint: Joint, ahead: set[int], behind: set[int], crossing: set[Any]) ->
         tuple(free),
         tuple(takes),
         joint.gives,
-        len(joint.outputs),
+        outputs,
+        kept,
         tuple(v.aval for v in saved),
     )
 

@@ -10,13 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fungrad import _jax, saving
+from fungrad import _jax, passes, saving
 from fungrad.passes import Settings, activity
 from fungrad.rulebook import CallRule, Halves
-
-
-def _all(values: Sequence[Any]) -> tuple[bool, ...]:
-    return (True,) * len(values)
 
 
 def _graph(equation: Any) -> Any:
@@ -34,10 +30,17 @@ def _activity_outside(equation: Any, active: Sequence[bool], settings: Settings)
     return tuple(_jax.is_differentiable(v.aval) for v in equation.outvars)
 
 
+def _cut_of(equation, active, wanted, settings) -> saving.Cut:
+    """The cut of the sub-graph; the forward half returns every output that can be known."""
+    graph = _graph(equation)
+    unknown = settings.linear and activity(graph, tuple(active), settings)
+    kept = tuple(not u for u in unknown) if unknown else (True,) * len(equation.outvars)
+    return saving.split(graph, tuple(active), tuple(wanted), kept, settings)
+
+
 def _evaluate_twice(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x, by the passes over f's own graph"""
-    graph = _graph(equation)
-    cut = saving.split(graph, active, wanted, _all(equation.outvars), settings)
+    cut = _cut_of(equation, active, wanted, settings)
     return cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
 
 
@@ -49,8 +52,7 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
     if settings.save not in (None, "everything"):
         # A policy looks at single equations, so they must be in sight.
         return _evaluate_twice(equation, active, wanted, settings)
-    graph = _graph(equation)
-    cut = saving.split(graph, active, wanted, _all(equation.outvars), settings)
+    cut = _cut_of(equation, active, wanted, settings)
     call = partial(_jax.call_jit, equation.params)
     return cut.halves(active, wanted, call, call)
 
@@ -78,7 +80,7 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     """
     policy = equation.params["policy"]
     chosen = settings._replace(save="nothing" if policy is None else policy)
-    cut = saving.split(_graph(equation), active, wanted, _all(equation.outvars), chosen)
+    cut = _cut_of(equation, active, wanted, chosen)
     guards = equation.params["prevent_cse"]
 
     def behind(graph, values):
@@ -103,28 +105,28 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     """out = f(x), ṫ = ∂f/∂x · t by its author        g · ∂f/∂x: the passes over t ↦ ṫ, linear in t
 
     The author's graph is (x, t) -> (f(x), ∂f/∂x · t). Its second part is linear in the tangents t,
-    so the gradient of g · (∂f/∂x · t) with respect to t is g · ∂f/∂x wherever t stands.
+    so the gradient of g · (∂f/∂x · t) with respect to t is g · ∂f/∂x, and t itself is not needed.
     """
     if settings.linear:
         return _evaluate_twice(equation, active, wanted, settings)
     graph, has_tangent = _jax.trace_custom_jvp(equation, active)
-    inputs, outputs, tangents = len(active), len(has_tangent), sum(has_tangent)
-    types = [v.aval for v in graph.jaxpr.invars[inputs:]]
-    asked = (False,) * inputs + (True,) * len(types)
+    inputs, outputs = len(active), len(has_tangent)
+    tangents = [_jax.Unknown(v.aval) for v in graph.jaxpr.invars[inputs:]]
+    asked = (False,) * inputs + (True,) * len(tangents)
     brings = (False,) * outputs + tuple(compress(wanted, has_tangent))
-    kept = (True,) * outputs + (False,) * tangents
-    cut = saving.split(graph, asked, brings, kept, settings._replace(linear=True))
-    halves = cut.halves(asked, brings, _jax.evaluate, _jax.evaluate)
-    read = {*cut.reads, *cut.free}
+    steps = passes.plan(graph, asked, brings, settings._replace(linear=True))
+    variables: list[Any] = []
 
     def forward(*values):
-        # No rule of a linear operation reads t itself, so that dead code takes every t away.
-        rest = [_jax.filler(aval) if i + inputs in read else None for i, aval in enumerate(types)]
-        return halves.forward(*values, *rest)
+        record = passes.forward(graph, [*values, *tangents], steps)
+        variables[:] = record.values
+        return record.outputs[:outputs], [list(record.values.values()), record.saved]
 
     def backward(saved, g):
-        arriving = list(compress(g, has_tangent))
-        answers = iter(halves.backward(saved, [None] * outputs + arriving)[inputs:])
+        values, inner = saved
+        record = passes.Record([], dict(zip(variables, values, strict=True)), inner)
+        arriving = [None] * outputs + list(compress(g, has_tangent))
+        answers = iter(passes.backward(graph, steps, record, arriving, asked))
         return [next(answers) if a else None for a in active]
 
     return Halves(forward, backward)
@@ -142,7 +144,7 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
     """out = f(x)        g · ∂out/∂x as its author wrote it"""
 
     def forward(*inputs):
-        return _jax.run_custom_forward(equation, inputs, active)
+        return _jax.run_custom_forward(equation, _jax.filled(inputs), active)
 
     def backward(saved, g):
         answers = _jax.run_custom_backward(equation, saved, g)

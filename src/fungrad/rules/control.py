@@ -55,6 +55,7 @@ def _scan_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: 
 def _split_scan(equation, active, wanted, settings) -> Halves:
     """c', y = scan(f)(w, c, x)        ∂(c', y)/∂(w, c, x) step by step, last step first"""
     params = equation.params
+    settings = settings._replace(linear=False)  # the loop carries values, known or not
     body = _jax.close(params["jaxpr"])
     consts, carry, xs = _jax.scan_operands(params, active)
     n, m = len(consts), len(carry)
@@ -90,6 +91,8 @@ class _ScanHalves:
         self.free_xs = [i for i in cut.free if i >= n + m]
 
     def forward(self, *inputs):
+        inputs = _jax.filled(inputs)
+
         def step(*values):
             answers = _jax.evaluate(self.cut.forward, [values[i] for i in self.cut.reads])
             return [*answers, *(values[i] for i in self.free_carry)]
@@ -97,7 +100,7 @@ class _ScanHalves:
         graph = _jax.trace(step, [v.aval for v in self.body.jaxpr.invars])
         operands = _jax.scan_operands(self.params, inputs)
         answers = _jax.call_scan(self.params, graph, operands, self.params["reverse"])
-        kept = self.cut.kept
+        kept = len(self.wanted)
         saved = [inputs[i] for i in (*self.free_consts, *self.free_xs)]
         return answers[:kept], [*saved, *answers[kept:]]
 
@@ -192,6 +195,7 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
 
     The branches save different values; values of one type share a slot.
     """
+    settings = settings._replace(linear=False)  # a branch returns every output, known or not
     branches = [_jax.close(branch) for branch in equation.params["branches"]]
     inside = tuple(active[1:])
     kept = (True,) * len(wanted)
@@ -201,6 +205,8 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
     halves = [cut.halves(inside, wanted, _jax.evaluate, _jax.evaluate) for cut in cuts]
 
     def forward(index, *inputs):
+        inputs = _jax.filled(inputs)
+
         def branch_forward(cut, half, seat):
             def run(*values):
                 outputs, saved = half.forward(*values)
