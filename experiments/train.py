@@ -26,6 +26,8 @@ from experiments.common.report import Report, plain
 # What a resumed run may not change: the steps that were taken depend on it.
 FIXED = ("data", "model", "optimizer", "learning_rate", "momentum", "batch_size", "hidden", "seed")
 
+EPOCHS = {"iris": 200, "digits": 30}
+
 
 @dataclass(frozen=True)
 class Config:
@@ -41,8 +43,8 @@ class Config:
     """Step size; unless given, one that suits the optimizer."""
     momentum: float | None = None
     """Momentum, for the optimizers that take it (sgd, rmsprop, lars, ...)."""
-    epochs: int = 200
-    """How often every training example is seen."""
+    epochs: int | None = None
+    """How often every training example is seen; unless given, enough for the data set."""
     batch_size: int = 16
     """Examples per step."""
     hidden: tuple[int, ...] = (16,)
@@ -64,8 +66,8 @@ def run(config: Config) -> Path:
         ExperimentError: for an unknown name, a model that does not fit the data, numbers out of
             range, an output folder that cannot be written, or a checkpoint of another run.
     """
-    if config.smoke:
-        config = replace(config, epochs=min(config.epochs, 2))
+    enough = 2 if config.smoke else EPOCHS.get(config.data, 60)
+    config = replace(config, epochs=enough if config.epochs is None else config.epochs)
     for name in ("epochs", "batch_size"):
         if getattr(config, name) < 1:
             raise ExperimentError(f"{name}: got {getattr(config, name)}, expected at least 1.")
@@ -167,16 +169,9 @@ def overview(report: Report, config: Config, parameters: int, result, train, tes
 
 
 def loss_curve(report: Report, config: Config, examples: data.DataSet, history) -> None:
-    history = np.asarray(history)
-    per_epoch = max(len(history) // config.epochs, 1)
-    epochs = np.arange(len(history)) / per_epoch
     figure, (plot,) = figures.axes()
-    plot.plot(epochs, history, color="#c3d5e6", linewidth=0.8, label="each mini-batch")
-    mean = figures.smoothed(history, per_epoch)
-    plot.plot(epochs, mean, color=figures.COLORS[0], label="mean over the last epoch")
     name = "squared error" if examples.regression else "cross-entropy"
-    plot.set(xlabel="epoch", ylabel=name, title=f"Loss, {config.optimizer}", yscale="log")
-    plot.legend()
+    figures.loss_curve(plot, history, config.epochs, name, f"Loss, {config.optimizer}")
     report.section("Loss")
     report.figure(
         "loss",
@@ -216,7 +211,7 @@ def mistakes_sheet(report: Report, true: np.ndarray, predicted: np.ndarray) -> N
             [f"{true[index]} read as {predicted[index]}" for index in shown],
             columns=min(10, len(shown)),
         ),
-        caption=f"{len(shown)} of the {len(wrong)} test digits that are misread.",
+        caption=f"The first {len(shown)} of {len(wrong)} test digits that the model misreads.",
     )
 
 

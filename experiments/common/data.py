@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -59,6 +59,11 @@ class DataSet:
     def outputs(self) -> int:
         """How many numbers a model puts out: one score per class, or the one value."""
         return len(self.classes) or 1
+
+    def first(self, count: int) -> DataSet:
+        """Only the first examples of each part: for a smoke run."""
+        train, test = (Examples(part.x[:count], part.y[:count]) for part in (self.train, self.test))
+        return replace(self, train=train, test=test)
 
 
 def load(name: str, *, images: bool = False, test_fraction: float = 0.25, seed: int = 0) -> DataSet:

@@ -73,6 +73,17 @@ def smoothed(values: Any, window: int) -> np.ndarray:
     return (total[end] - total[start]) / (end - start)
 
 
+def loss_curve(plot: Axes, history: Any, epochs: int, name: str, title: str = "Loss") -> None:
+    """The cost of each mini-batch against epochs, and its mean over the last epoch."""
+    history = np.asarray(history)
+    per_epoch = max(len(history) // epochs, 1)
+    x = np.arange(len(history)) / per_epoch
+    plot.plot(x, history, color="#c3d5e6", linewidth=0.8, label="each mini-batch")
+    plot.plot(x, smoothed(history, per_epoch), color=COLORS[0], label="mean over the last epoch")
+    plot.set(xlabel="epoch", ylabel=name, title=title, yscale="log")
+    plot.legend()
+
+
 def confusion(plot: Axes, matrix: np.ndarray, classes: Sequence[str], title: str = "") -> None:
     """Counts of [true class, predicted class]; the colour is the share of the true class."""
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -137,7 +148,7 @@ def contact_sheet(
         else:
             plot.imshow(image, cmap="gray_r", vmin=0.0, vmax=1.0)
         color = colors[index] if colors is not None else "#222222"
-        plot.set_xlabel(captions[index], fontsize=9, color=color, labelpad=3)
+        plot.set_xlabel(captions[index], fontsize=11, color=color, labelpad=4)
     for line, heading in enumerate(rows):
-        grid[line, 0].set_ylabel(heading, fontsize=9, rotation=0, ha="right", va="center")
+        grid[line, 0].set_ylabel(heading, fontsize=11, rotation=0, ha="right", va="center")
     return figure

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from functools import partial
-from types import FunctionType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 import fungrad as fg
 from experiments.common.command import ExperimentError, choose
 from experiments.common.data import LOADERS, PIXEL_SIDE, DataSet, Examples, load
-from fungrad import layers
 
 Apply = Callable[[Any, jax.Array], jax.Array]  # apply(params, x[N, ...]) -> scores[N, outputs]
 
@@ -25,7 +20,7 @@ Apply = Callable[[Any, jax.Array], jax.Array]  # apply(params, x[N, ...]) -> sco
 
 def logistic(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
     """One linear layer: softmax regression, or linear regression where y is real."""
-    return fg.models.mlp((data.train.x.shape[1], data.outputs), key=key)
+    return fg.models.logistic(data.train.x.shape[1], data.outputs, key=key)
 
 
 def mlp(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
@@ -35,48 +30,13 @@ def mlp(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, 
 
 def cnn(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
     """Two convolutions, each with ReLU and max-pooling, and a linear layer."""
-    return fg.models.cnn(key=key)
+    return fg.models.cnn(data.train.x.shape[1:], outputs=data.outputs, key=key)
 
 
 def attention(data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> tuple[Apply, Any]:
-    """One transformer block on a row of tokens, and a linear layer on the tokens' mean.
-
-    Each feature is a token; of digits, each row of pixels. Token t of x[N, T, C] is x_t E_t + p_t:
-    every position has its own embedding E_t [C × width] and its own place p_t.
-    """
-    columns = data.train.x.shape[1]
-    tokens = PIXEL_SIDE if data.name == "digits" else columns
-    features, width, heads = columns // tokens, 32, 4
-    normal = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2, batch_axis=())
-    embed = jax.nn.initializers.he_normal(in_axis=-2, out_axis=-1, batch_axis=0)
-    keys = iter(jax.random.split(key, 9))
-
-    def linear(outputs: int, inputs: int) -> tuple[jax.Array, jax.Array]:
-        return normal(next(keys), (outputs, inputs)), jnp.zeros(outputs)
-
-    params = {
-        "embedding": embed(next(keys), (tokens, features, width)),
-        "place": 0.1 * jax.random.normal(next(keys), (tokens, width)),
-        "norms": [(jnp.ones(width), jnp.zeros(width)) for _ in range(3)],
-        "attention": [linear(width, width) for _ in ("query", "key", "value", "output")],
-        "mlp": [linear(2 * width, width), linear(width, 2 * width)],
-        "output": linear(data.outputs, width),
-    }
-
-    def apply(params: Any, x: jax.Array) -> jax.Array:
-        x = x.reshape(-1, tokens, features)
-        h = jnp.einsum("ntc,tcw->ntw", x, params["embedding"]) + params["place"]
-        first, second, last = params["norms"]
-        enter, leave = params["mlp"]
-
-        h = h + layers.multi_head_attention(
-            layers.layer_norm(h, *first), *params["attention"], heads=heads
-        )
-        z = layers.gelu(layers.linear(layers.layer_norm(h, *second), *enter))
-        h = h + layers.linear(z, *leave)
-        return layers.linear(layers.layer_norm(h.mean(axis=1), *last), *params["output"])
-
-    return apply, params
+    """One transformer block; each feature is a token, or of digits each row of pixels."""
+    tokens = PIXEL_SIDE if data.name == "digits" else None
+    return fg.models.attention(data.train.x.shape[1], data.outputs, tokens=tokens, key=key)
 
 
 MODELS = {"logistic": logistic, "mlp": mlp, "cnn": cnn, "attention": attention}
@@ -113,56 +73,35 @@ def build(name: str, data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> 
 
 # --- optimizers ---------------------------------------------------------------------------------
 
-RATE = ("learning_rate", "max_learning_rate")
-# Learning rates that suit standardised data of this size; elsewhere DEFAULT_RATE.
-RATES = {"sgd": 0.1}
+# Learning rates that suit standardised data of this size, for the optimizers that need one.
+RATES = {"sgd": 0.1, "adagrad": 0.1, "rprop": 0.1, "lion": 0.001, "sign_sgd": 0.001}
 DEFAULT_RATE = 0.01
 
 
-def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """Every optimizer of `optax` that needs no more than a learning rate, by its name."""
-
-    def is_optimizer(name: str, member: Any) -> bool:
-        if name.startswith(("_", "scale_by_")) or not isinstance(member, FunctionType | partial):
-            return False
-        parameters = inspect.signature(member).parameters.values()
-        needed = {each.name for each in parameters if each.default is each.empty}
-        names = {each.name for each in parameters}
-        return bool(names.intersection(RATE)) and needed <= {*RATE, "kwargs"}
-
-    return {name: member for name, member in vars(optax).items() if is_optimizer(name, member)}
-
-
-def optimizer(
-    name: str, rate: float | None = None, momentum: float | None = None
-) -> optax.GradientTransformation:
-    """The optax optimizer `name` with its learning rate, and its momentum where it takes one.
+def optimizer(name: str, rate: float | None = None, momentum: float | None = None) -> Any:
+    """The optimizer `name` with its learning rate, and its momentum where it takes one.
 
     Raises:
         ExperimentError: if the name is unknown (the message lists the names), if the rate is not
-            positive, or if the optimizer takes no momentum.
+            positive, or if the optimizer takes no such argument.
     """
-    known = optimizers()
-    make = known[choose("optimizer", name, known)]
-    parameters = inspect.signature(make).parameters
-    arguments: dict[str, Any] = {}
-
+    known = fg.descent.optimizers()
+    parameters = inspect.signature(known[choose("optimizer", name, known)]).parameters
     if rate is not None and not rate > 0:
         raise ExperimentError(f"learning_rate: got {rate}, expected a positive number.")
-    argument = next(each for each in RATE if each in parameters)
-    if rate is not None or parameters[argument].default is inspect.Parameter.empty:
-        arguments[argument] = rate if rate is not None else RATES.get(name, DEFAULT_RATE)
-
-    if momentum is not None:
-        if "momentum" not in parameters:
-            takers = sorted(
-                each for each in known if "momentum" in inspect.signature(known[each]).parameters
-            )
-            raise ExperimentError(
-                f"momentum: the optimizer {name!r} takes none; {', '.join(takers)} do."
-            )
-        arguments["momentum"] = momentum
-    return make(**arguments)
+    needed = parameters.get("learning_rate") or parameters.get("max_learning_rate")
+    if rate is None and needed is not None and needed.default is inspect.Parameter.empty:
+        rate = RATES.get(name, DEFAULT_RATE)
+    if momentum is not None and "momentum" not in parameters:
+        takers = [each for each in known if "momentum" in inspect.signature(known[each]).parameters]
+        raise ExperimentError(
+            f"momentum: the optimizer {name!r} takes none; {', '.join(sorted(takers))} do."
+        )
+    options = {} if momentum is None else {"momentum": momentum}
+    try:
+        return fg.descent.optimizer(name, rate, **options)
+    except (TypeError, ValueError) as error:
+        raise ExperimentError(f"optimizer: {error}") from error
 
 
 # --- cost and measures --------------------------------------------------------------------------
@@ -208,4 +147,4 @@ def measures(apply: Apply, params: Any, data: DataSet, part: Examples) -> dict[s
 
 
 def parameter_count(params: Any) -> int:
-    return sum(jnp.size(leaf) for leaf in jax.tree.leaves(params))
+    return sum(np.size(leaf) for leaf in jax.tree.leaves(params))

@@ -41,6 +41,30 @@ class Mark:
     tone: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A table cell with numbers in rows and columns, to four significant digits.
+
+    Attributes:
+        values: a scalar, a vector (one row) or a matrix.
+        tone: "", "good", "bad" or "note".
+        remark: a line below it.
+    """
+
+    values: Any
+    tone: str = ""
+    remark: str = ""
+
+    @property
+    def rows(self) -> list[list[str]]:
+        entries = np.atleast_2d(np.asarray(self.values))
+        return [[f"{entry:.4g}".replace("-", "−") for entry in row] for row in entries]
+
+    def __str__(self) -> str:
+        text = "; ".join("  ".join(row) for row in self.rows)
+        return text if np.size(self.values) == 1 else f"({text})"
+
+
 def good(text: str) -> Mark:
     return Mark(text, "good")
 
@@ -114,18 +138,18 @@ class Report:
         block = f"<pre>{html.escape(text.rstrip())}</pre>"
         self.body.append(f"<figure>{block}{figcaption(caption)}</figure>")
 
-    def cards(self, values: Mapping[str, str]) -> None:
-        """The few numbers to see first, large."""
+    def cards(self, values: Mapping[str, str], *, top: bool = False) -> None:
+        """The few numbers to see first, large; here, or at the top of the page."""
         cards = [
             f"<div><dt>{inline(key)}</dt><dd>{inline(value)}</dd></div>"
             for key, value in values.items()
         ]
-        self.body.append(f'<dl class="cards">{"".join(cards)}</dl>')
+        self.body.insert(0 if top else len(self.body), f'<dl class="cards">{"".join(cards)}</dl>')
 
     def table(
         self, header: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = ""
     ) -> None:
-        """Cells are text, numbers, or `good`/`bad`/`note` marks; floats get four digits."""
+        """Cells are text, numbers (four digits), `good`/`bad`/`note` marks, or a `Matrix`."""
         head = "".join(f"<th>{inline(cell)}</th>" for cell in header)
         lines = "".join(f"<tr>{''.join(map(table_cell, row))}</tr>" for row in rows)
         table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
@@ -201,6 +225,13 @@ def figcaption(caption: str) -> str:
 
 
 def table_cell(value: Any) -> str:
+    if isinstance(value, Matrix):
+        lines = "".join(
+            f"<tr>{''.join(f'<td>{entry}</td>' for entry in row)}</tr>" for row in value.rows
+        )
+        brackets = "matrix" if np.size(value.values) > 1 else "scalar"
+        matrix = f'<table class="{brackets} {value.tone}"><tbody>{lines}</tbody></table>'
+        return f"<td>{matrix}{figcaption(value.remark)}</td>"
     if isinstance(value, Mark):
         return f'<td><span class="{value.tone}">{inline(value.text)}</span></td>'
     if isinstance(value, int | float | np.number):

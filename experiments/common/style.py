@@ -35,7 +35,7 @@ a:hover { text-decoration: underline; }
 code, pre {
   font-family: ui-monospace, "SF Mono", Menlo, "DejaVu Sans Mono", monospace; font-size: .88em;
 }
-code { padding: .05em .3em; border-radius: 4px; background: var(--card); }
+code { padding: .05em .3em; border-radius: 4px; background: var(--card); white-space: nowrap; }
 pre {
   margin: 0; padding: 1rem 1.2rem; border: 1px solid var(--line); border-radius: 8px;
   background: var(--card); overflow-x: auto; line-height: 1.5;
@@ -53,6 +53,15 @@ th, td {
   vertical-align: top;
 }
 th { color: var(--soft); font-weight: 600; border-bottom-color: var(--soft); }
+table.matrix, table.scalar { width: auto; }
+table.matrix {
+  border: solid currentColor; border-width: 0 1.5px; border-radius: 5px;
+}
+table.matrix td, table.scalar td {
+  padding: 0 .55rem; border: 0; text-align: right;
+  white-space: nowrap; font-variant-numeric: tabular-nums;
+}
+td > figcaption { margin-top: .15rem; }
 td.number { font-variant-numeric: tabular-nums; }
 .good, .bad, .note {
   padding: .08em .5em; border-radius: 5px; font-variant-numeric: tabular-nums;

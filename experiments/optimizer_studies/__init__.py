@@ -1,0 +1,1 @@
+"""What `experiments.optimizers` compares, one file each."""
