@@ -32,9 +32,11 @@ test: $(stamp)-test
 	    $(python) -m pytest --numprocesses=$(JOBS) --maxprocesses=8 --dist=worksteal $(TESTS)
 
 lint: $(stamp)-dev
-	@$(python) -m ruff format --check .
-	@$(python) -m ruff check .
-	@$(python) -m pyright --pythonpath $(python)
+	@failed=0; \
+	$(python) -m ruff format --check . || failed=1; \
+	$(python) -m ruff check . || failed=1; \
+	$(python) -m pyright --pythonpath $(python) || failed=1; \
+	exit $$failed
 
 format: $(stamp)-dev
 	@$(python) -m ruff check --fix-only --quiet .
