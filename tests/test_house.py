@@ -140,6 +140,7 @@ def test_a_rule_is_short():
         (r"\b(TODO|FIXME|XXX)\b", "finish it, or file an issue"),
         (r"pytest\.(mark\.)?(skip|xfail|importorskip)", "every test runs everywhere"),
     ],
+    ids=["paths", "indexes", "promises", "skips"],
 )
 def test_words_that_do_not_belong_here(words, why):
     found = [
