@@ -29,6 +29,7 @@ LAYERS = [
     {"passes"},
     {"saving"},
     {"rules"},
+    {"pullback"},
     {"transforms", "custom"},
     {"nodes"},
     {"rulebooks"},
