@@ -1,8 +1,38 @@
 """fungrad: reverse-mode differentiation for JAX that a person can read, ask and change."""
 
-from fungrad import notation
+from fungrad import descent, layers, losses, models, notation
 from fungrad.custom import custom
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
-from fungrad.rulebook import Rulebook
+from fungrad.passes import MissingRuleError, MissingRuleWarning, RuleError
+from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
 from fungrad.transforms import grad, hessian, hvp, jacobian, jacrev, value_and_grad, vjp
+
+__all__ = [
+    "Edge",
+    "Graph",
+    "MissingRuleError",
+    "MissingRuleWarning",
+    "Node",
+    "Rule",
+    "RuleError",
+    "Rulebook",
+    "Selector",
+    "at",
+    "custom",
+    "descent",
+    "grad",
+    "hessian",
+    "hvp",
+    "jacobian",
+    "jacrev",
+    "layers",
+    "losses",
+    "models",
+    "name",
+    "notation",
+    "rules",
+    "trace",
+    "value_and_grad",
+    "vjp",
+]

@@ -316,7 +316,7 @@ def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[b
 
     Also which outputs have a tangent; only these appear.
     """
-    fun, jvp = _subfunctions(equation)
+    _, jvp = _subfunctions(equation)
     symbolic = equation.params["symbolic_zeros"]
     avals = [variable.aval for variable in equation.invars]
     has_tangent: list[bool] = []
@@ -335,7 +335,8 @@ def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[b
     tangent_avals = [
         aval.to_tangent_aval() for aval, is_active in zip(avals, active, strict=True) if is_active
     ]
-    return trace(both, [*avals, *tangent_avals], function_name(equation) or "custom_jvp"), has_tangent
+    graph = trace(both, [*avals, *tangent_avals], function_name(equation) or "custom_jvp")
+    return graph, has_tangent
 
 
 def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bool]):

@@ -198,11 +198,9 @@ class Graph:
 
 
 def _label(equation: Any, counts: Counter[str]) -> str:
-    base = equation.primitive.name
-    if base == "name":
-        base = equation.params["name"]
-    else:
-        base = _jax.function_name(equation) or base
+    primitive = equation.primitive.name
+    named = equation.params["name"] if primitive == "name" else _jax.function_name(equation)
+    base = named or primitive
     counts[base] += 1
     first = counts[base] == 1
     return base if first else f"{base}:{counts[base] - 1}"
@@ -227,7 +225,8 @@ def trace(fun: Callable[..., Any]) -> Callable[..., Graph]:
             args, kwargs = tree_unflatten(tree, values)
             return tree_flatten(fun(*args, **kwargs))[0]
 
-        return Graph(_jax.trace(flat, [_jax.type_or_struct(x) for x in leaves], _jax.source_of(fun)))
+        types = [_jax.type_or_struct(leaf) for leaf in leaves]
+        return Graph(_jax.trace(flat, types, _jax.source_of(fun)))
 
     return read
 

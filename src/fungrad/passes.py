@@ -230,9 +230,7 @@ def backward(
                 answer = answer() if asked and callable(answer) else answer
                 if asked and answer is not None:
                     _accumulate(gradients, variable, _fit(answer, variable.aval, step))
-    return [
-        gradients.get(v) for v, a in zip(graph.jaxpr.invars, active, strict=True) if a
-    ]
+    return [gradients.get(v) for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
 
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
@@ -278,7 +276,7 @@ def _operand(values: dict[Any, Any], variable: Any) -> Any:
 def _fit(g: Any, aval: Any, step: Step) -> Any:
     """The gradient with broadcasting undone, if it then has the input's shape and dtype."""
     due = _jax.gradient_type(aval)
-    if not hasattr(g, "dtype"):
+    if not hasattr(g, "shape"):  # a Python scalar, or a literal of a graph
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
     if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
@@ -338,5 +336,3 @@ def _describe(step: Step) -> str:
     file, line, _ = _jax.line_of(step.equation)
     name = step.rule.primitive if step.rule else step.equation.primitive.name
     return f"the rule of {name!r} (used at {file}:{line})"
-
-

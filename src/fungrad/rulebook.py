@@ -71,7 +71,9 @@ class Rule:
         return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
 
 
-def rule(primitive: str, *, example: Callable[[Any], Any], kink: str = "", broadcasts: bool = False):
+def rule(
+    primitive: str, *, example: Callable[[Any], Any], kink: str = "", broadcasts: bool = False
+):
     """Decorator: the function below is the rule of `primitive`."""
 
     def register(function: Callable[..., Any]) -> Rule:
@@ -220,7 +222,8 @@ class Rulebook:
         return self._rules.get(primitive)
 
     def __iter__(self) -> Iterator[Rule | CallRule]:
-        return iter({**self._rules, **self._replaced}.values())
+        rules: dict[str, Rule | CallRule] = {**self._rules, **self._replaced}
+        return iter(rules.values())
 
     def __len__(self) -> int:
         return len(self._rules.keys() | self._replaced.keys())

@@ -138,9 +138,7 @@ def join(
         shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
         return [*shown, *(entry for entry in gradients if entry is not None)]
 
-    g_avals = [
-        _jax.gradient_type(v.aval) for v, w in zip(outputs, wanted, strict=True) if w
-    ]
+    g_avals = [_jax.gradient_type(v.aval) for v, w in zip(outputs, wanted, strict=True) if w]
     joint = _jax.trace(both, [*(v.aval for v in inputs), *g_avals])
     variables, results, equations = _jax.without_dead_code(joint)
     n = len(joint.consts)

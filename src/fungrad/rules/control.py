@@ -22,7 +22,8 @@ Mask = tuple[bool, ...]
 # other direction over the saved values of each step, whose carry is the gradient at c and, for the
 # constants, the sum so far:
 #
-#     g_c = g_c' · ∂c'/∂c + g_y · ∂y/∂c        g_x likewise        g_w += g_c' · ∂c'/∂w + g_y · ∂y/∂w
+#     g_c = g_c' · ∂c'/∂c + g_y · ∂y/∂c        g_x likewise
+#     g_w += g_c' · ∂c'/∂w + g_y · ∂y/∂w
 
 
 def _scan_carry_activity(equation: Any, active: Sequence[bool], settings: Settings):

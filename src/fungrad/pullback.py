@@ -1,0 +1,181 @@
+"""The pullback of a function: read it, run it forward, keep what the backward pass needs.
+
+The transforms differ in how they present arguments and gradients; what they share is here, on
+flat lists of arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.tree_util import Partial, tree_flatten, tree_unflatten
+
+from fungrad import _jax, passes, saving
+from fungrad.passes import Settings
+from fungrad.rulebook import Rulebook
+from fungrad.rules import default
+
+
+def settings_of(rules: Rulebook | None, save: Any) -> Settings:
+    rules = default if rules is None else rules
+    if not isinstance(rules, Rulebook):
+        raise TypeError(f"rules must be a Rulebook such as fungrad.rules, got {rules!r}")
+    if not (save is None or save in ("everything", "nothing") or callable(save)):
+        raise ValueError(
+            "save must be None, 'everything', 'nothing' or a policy of jax.checkpoint, "
+            f"got {save!r}"
+        )
+    return Settings(rules, save)
+
+
+class RestoreTree:
+    """Gives a flat pullback's gradients the structure of the primals."""
+
+    def __init__(self, tree: Any, name: str):
+        self.tree, self.name = tree, name
+
+    def __call__(self, pullback: Any, *g: Any) -> Any:
+        if len(g) != 1:
+            raise TypeError(
+                f"the result of vjp applied to {self.name} was called with {len(g)} arguments; it "
+                "takes one, a gradient of the output's structure: one tuple if the output is one"
+            )
+        return tree_unflatten(self.tree, pullback(*g))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RestoreTree) and self.tree == other.tree
+
+    def __hash__(self) -> int:
+        return hash(self.tree)
+
+
+def pullback_of(
+    flat: Callable[..., Any],
+    leaves: Sequence[Any],
+    fun: Callable[..., Any],
+    has_aux: bool,
+    settings: Settings,
+) -> tuple[Any, Any, Any]:
+    """Output, pullback to flat gradients, and aux of a function of flat arguments."""
+    types = [_jax.type_of(leaf) for leaf in leaves]
+    # What has no gradient stays concrete, so that Python code may branch on it.
+    active = [_jax.is_differentiable(aval) for aval in types]
+    reader = _Reader(flat, leaves, active, has_aux)
+    chosen = [t for t, a in zip(types, active, strict=True) if a]
+    graph = _jax.trace(reader, chosen, _jax.source_of(fun))
+    inputs = [leaf for leaf, a in zip(leaves, active, strict=True) if a]
+    size = reader.tree.num_leaves
+    wanted = [True] * size + [False] * (len(graph.jaxpr.outvars) - size)
+    wanted = [
+        w and _jax.is_differentiable(v.aval)
+        for w, v in zip(wanted, graph.jaxpr.outvars, strict=True)
+    ]
+    values, backward, saved = _run(graph, inputs, wanted, settings)
+    backward = _Pullback(backward, reader.tree, graph.out_avals, types)
+    outputs = tree_unflatten(reader.tree, values[:size])
+    return outputs, Partial(backward, saved), reader.restore_aux(values[size:])
+
+
+class _Reader:
+    """A function of the differentiated leaves alone, and what was seen when it was traced."""
+
+    def __init__(self, flat: Any, leaves: Sequence[Any], active: Sequence[bool], has_aux: bool):
+        self.flat, self.leaves, self.active, self.has_aux = flat, leaves, active, has_aux
+        self.tree: Any = None
+        self.aux_leaves: list[Any] = []
+        self.aux_tree: Any = None
+
+    def __call__(self, *chosen: Any) -> list[Any]:
+        given = iter(chosen)
+        values = [next(given) if a else x for x, a in zip(self.leaves, self.active, strict=True)]
+        out = self.flat(*values)
+        if self.has_aux:
+            if not isinstance(out, tuple) or len(out) != 2:
+                raise TypeError(
+                    "with has_aux=True the function must return a two-element tuple (output, aux), "
+                    f"got {out!r}"
+                )
+            out, aux = out
+            self.aux_leaves, self.aux_tree = tree_flatten(aux)
+        outputs, self.tree = tree_flatten(out)
+        # Aux may hold anything; only what depends on this trace passes through the graph.
+        return [*outputs, *(x for x in self.aux_leaves if _jax.is_tracer(x))]
+
+    def restore_aux(self, values: Sequence[Any]) -> Any:
+        if self.aux_tree is None:
+            return None
+        given = iter(values)
+        leaves = [next(given) if _jax.is_tracer(x) else x for x in self.aux_leaves]
+        return tree_unflatten(self.aux_tree, leaves)
+
+
+def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Settings):
+    """The graph's outputs, its backward pass, and what that reads."""
+    active = (True,) * len(inputs)
+    if settings.save in (None, "everything"):
+        steps = passes.plan(graph, active, wanted, settings)
+        record = passes.forward(graph, inputs, steps)
+        left = (list(record.values.values()), list(record.saved.values()))
+        return record.outputs, _Backward(graph, steps, record), left
+    cut = saving.split(graph, active, tuple(wanted), (True,) * len(wanted), settings)
+
+    def behind(half, values):
+        return _jax.evaluate(half, _jax.barrier(values))
+
+    halves = cut.halves(active, wanted, _jax.evaluate, behind)
+    outputs, saved = halves.forward(*inputs)
+    return outputs, halves.backward, saved
+
+
+class _Backward:
+    """The backward pass of a graph, a function of the values that its forward pass left."""
+
+    def __init__(self, graph: Any, steps: Any, record: passes.Record):
+        self.graph, self.steps = graph, steps
+        self.variables, self.calls = list(record.values), list(record.saved)
+
+    def __call__(self, left: Any, g: Sequence[Any]) -> list[Any]:
+        values, saved = left
+        record = passes.Record(
+            [],
+            dict(zip(self.variables, values, strict=True)),
+            dict(zip(self.calls, saved, strict=True)),
+        )
+        active = (True,) * len(self.graph.jaxpr.invars)
+        return passes.backward(self.graph, self.steps, record, g, active)
+
+
+class _Pullback:
+    """g at the output's leaves ↦ gradients at all leaves of the arguments.
+
+    The graph's outputs are the leaves of the function's output, then those of aux.
+    """
+
+    def __init__(self, backward: Any, tree: Any, outputs: Sequence[Any], types: Sequence[Any]):
+        self.backward, self.tree, self.outputs, self.types = backward, tree, outputs, types
+
+    def __call__(self, saved: Any, g: Any) -> list[Any]:
+        leaves, tree = tree_flatten(g)
+        if tree != self.tree:
+            raise ValueError(
+                "unexpected tree structure: the pullback's argument must have the structure of "
+                f"the function's output, {self.tree}, got {tree}"
+            )
+        leaves = [_jax.canonical(leaf) for leaf in leaves]
+        _jax.check_cotangents(leaves, self.outputs[: len(leaves)])
+        arriving = [
+            leaf if _jax.is_differentiable(aval) else None
+            for leaf, aval in zip(leaves, self.outputs, strict=False)
+        ]
+        aux = [None] * (len(self.outputs) - len(leaves))
+        gradients = iter(self.backward(saved, arriving + aux))
+        return [self._built(gradients, aval) for aval in self.types]
+
+    def _built(self, gradients: Any, aval: Any) -> Any:
+        if not _jax.is_differentiable(aval):
+            return np.zeros(aval.shape, jax.dtypes.float0)
+        g = next(gradients)
+        return _jax.zeros(aval) if g is None else _jax.with_weakness_of(g, aval)
