@@ -1,0 +1,104 @@
+"""How a step is made: an optimizer of optax, or a method of this package, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from fungrad.descent.objective import Objective
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to make steps; `minimize(optimizer=...)` takes one where it takes an optax optimizer.
+
+    Attributes:
+        name: for messages.
+        init: `(params, key) -> state`, a pytree of arrays.
+        step: `(objective, params, state, key) -> (cost before the step, params, state)`, traced
+            once. `objective(params)` is the cost of this step's batch, and
+            `objective.value_and_grad`, `objective.hessian` its derivatives.
+        random: whether `init` and `step` need the key; without this it may be None.
+    """
+
+    name: str
+    init: Callable[[Any, Any], Any]
+    step: Callable[[Objective, Any, Any, Any], tuple[Any, Any, Any]]
+    random: bool = False
+
+
+def as_method(optimizer: Any) -> Method:
+    """The method that `optimizer` stands for."""
+    if isinstance(optimizer, Method):
+        return optimizer
+    if isinstance(optimizer, optax.GradientTransformation):
+        return first_order(optimizer)
+    given = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
+    raise TypeError(
+        "optimizer must be an optax optimizer, such as optax.adam(1e-2), or a method of "
+        f"fungrad.descent, got {given}; fungrad.descent.optimizer makes one from its name"
+    )
+
+
+# --- first order ----------------------------------------------------------------------------------
+
+
+def first_order(optimizer: optax.GradientTransformation) -> Method:
+    """Backpropagation and an optax optimizer: θ ← θ + u(∂J/∂θ), e.g. u = −η ∂J/∂θ.
+
+    Complex parameters descend along the conjugate of plain g · J, the direction of steepest
+    ascent of a real function of a complex variable.
+    """
+    extended = optax.with_extra_args_support(optimizer)
+
+    def init(params, key):
+        with jax.numpy_dtype_promotion("standard"):
+            return extended.init(params)
+
+    def step(objective, params, state, key):
+        function = objective.as_function()
+        if objective.fixed and _knows_gradient(state):
+            value, gradient = optax.value_and_grad_from_state(function)(params, state=state)
+        else:
+            value, gradient = objective.value_and_grad(params)
+        return value, *update(extended, objective, params, state, value, gradient)
+
+    return Method("first_order", init, step)
+
+
+def update(optimizer, objective: Objective, params, state, value, gradient) -> tuple[Any, Any]:
+    """One step of an optax optimizer from a gradient, however that was found.
+
+    optax mixes dtypes freely, so it runs under JAX's standard promotion; the objective that its
+    line searches evaluate runs under the caller's.
+    """
+    direction = jax.tree.map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient)
+    function = objective.as_function()
+    with jax.numpy_dtype_promotion("standard"):
+        updates, state = optimizer.update(
+            direction, state, params, value=value, grad=gradient, value_fn=function
+        )
+        return optax.apply_updates(params, updates), state
+
+
+def _knows_gradient(state: Any) -> bool:
+    """Whether a line search has left the cost and gradient of the new parameters in the state."""
+    try:
+        return all(optax.tree.get(state, name) is not None for name in ("value", "grad"))
+    except KeyError:  # several line searches: which one is last is not known
+        return False
+
+
+def require_real(name: str, params: Any) -> None:
+    """For the methods that treat the parameters as one real vector."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        if jnp.iscomplexobj(leaf):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(path)} is {jax.typeof(leaf).str_short()}, and "
+                f"{name} minimises over real parameters; give real and imaginary parts"
+            )
