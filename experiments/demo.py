@@ -84,6 +84,16 @@ def run(config: Config) -> Path:
     console.print("[bold]4 · gradients of the input[/bold]")
     visualize(report, config, trained)
     robust = attack(report, config, trained)
+    report.cards(
+        {
+            "test accuracy of the network": f"{test['accuracy']:.2%}",
+            **{
+                f"fungrad − jax.grad, {name}": f"{max(each.values()):.1e}"
+                for name, each in differences.items()
+            },
+        },
+        top=True,
+    )
     return report.finish({"test": test, "gradient_differences": differences, "robust": robust})
 
 
@@ -253,7 +263,7 @@ def visualize(report: Report, config: Config, trained: Trained) -> None:
             rows=[f"λ = {weight:g}" for weight in weights],
         ),
         caption="One image per digit j; below it j and the logit y_j that it reaches. Without "
-        "the regulariser the images are noise that the network mistakes for digits.",
+        "the regulariser, above, the logits are higher and the images noisier.",
     )
 
 

@@ -42,7 +42,7 @@ def run(config: Config) -> Path:
     metrics = {
         "batch_size": batch_size.compare(report, config, digits),
         "gradient_noise": batch_size.gradient_noise(report, config, digits),
-        "valley": momentum.valley(report, config),
+        "valley": momentum.valley(report),
         "momentum": momentum.compare(report, config, digits),
         "order": orders.compare(report, config),
         "landscapes": landscapes.compare(report, config),

@@ -17,7 +17,7 @@ from experiments.optimizer_studies.digits import Config
 LANDSCAPES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "bowl: θ²": lambda theta: jnp.square(theta),
     "kink: |θ|": lambda theta: jnp.abs(theta),
-    "stairs: ⌈2 |θ|⌉ / 2": lambda theta: jnp.ceil(2 * jnp.abs(theta)) / 2,
+    "stairs: ⌊2 |θ|⌋ / 2": lambda theta: jnp.floor(2 * jnp.abs(theta)) / 2,
     "ripples: θ² / 2 + (1 − cos 9θ) / 3": (
         lambda theta: jnp.square(theta) / 2 + (1 - jnp.cos(9 * theta)) / 3
     ),

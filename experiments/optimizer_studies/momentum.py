@@ -18,7 +18,7 @@ MOMENTA = (0.0, 0.5, 0.9, 0.99)
 CURVATURES = (1.0, 25.0)
 
 
-def valley(report: Report, config: Config) -> dict[str, float]:
+def valley(report: Report) -> dict[str, float]:
     """m ← α m + ∂J/∂θ,  θ ← θ − η m  in the valley J = ½ (θ₁² + 25 θ₂²)."""
     eta, start, steps = 0.02, jnp.array([-4.0, 1.5]), 150
     curvature = jnp.array(CURVATURES)
@@ -49,16 +49,18 @@ def valley(report: Report, config: Config) -> dict[str, float]:
     height = 0.5 * (CURVATURES[0] * first**2 + CURVATURES[1] * second**2)
     map_plot.contour(first, second, height, levels=np.geomspace(0.1, 60, 12), colors="#d5d8de")
     for index, (label, each) in enumerate(paths.items()):
-        shown = each[:60]
+        shown = each[:40]
         map_plot.plot(
             *shown.T, color=figures.COLORS[index], marker=".", markersize=4, lw=1, label=label
         )
     map_plot.plot(0, 0, marker="*", markersize=12, color="#222222")
-    map_plot.set(xlabel="θ₁", ylabel="θ₂", title="The first 60 steps", ylim=(-2, 2))
+    map_plot.set(xlabel="θ₁", ylabel="θ₂", title="The first 40 steps", ylim=(-2, 2))
     map_plot.legend(loc="lower right", ncols=2, fontsize=9)
     figures.curves(
         cost_plot, costs, xlabel="step", ylabel="J", title=f"Cost, η = {eta:g}", log=True
     )
+    cost_plot.set_ylim(1e-7, 3e4)
+    cost_plot.legend(loc="upper right", ncols=2)
     report.figure(
         "valley",
         figure,
@@ -70,7 +72,7 @@ def valley(report: Report, config: Config) -> dict[str, float]:
 
 def compare(report: Report, config: Config, digits: data.DataSet) -> dict[str, Any]:
     costs, rows = {}, []
-    for alpha in MOMENTA:
+    for alpha in MOMENTA[::2] if config.smoke else MOMENTA:
         console.print(f"[bold]momentum {alpha:g}[/bold]")
         optimizer = optax.sgd(config.learning_rate, momentum=alpha)
         cost, test = descend(config, digits, optimizer, min(64, len(digits.train.y)))
