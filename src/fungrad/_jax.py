@@ -7,6 +7,7 @@ constants), an *equation* is one operation in it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
+from jax._src.named_sharding import UNSPECIFIED
 
+flattree: Any
 try:  # JAX 0.12 describes the operands of a scan by trees, JAX 0.10 by counts
-    from jax._src import flattree
+    flattree = importlib.import_module("jax._src.flattree")
 except ImportError:
     flattree = None
 
@@ -32,7 +35,7 @@ source_info_util.register_exclusion(os.path.dirname(__file__))
 
 Literal = core.Literal
 DropVar = core.DropVar
-ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one class from JAX 0.12 on
+ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one class from JAX 0.12 on
 
 cached_by_graph = util.weakref_lru_cache
 """Decorator: a cache keyed by the identity of the first argument, which it holds weakly."""
@@ -240,7 +243,7 @@ def scope_of(equation: Any) -> str:
 
 def call_jit(params: dict[str, Any], graph: Any, inputs: Sequence[Any]) -> list[Any]:
     """Emit `jax.jit` of another graph under the parameters of a jit equation."""
-    free = (pjit.UNSPECIFIED,)
+    free = (UNSPECIFIED,)
     n, m = len(graph.jaxpr.invars), len(graph.jaxpr.outvars)
     changed = {
         "jaxpr": graph,

@@ -270,6 +270,7 @@ class Selector:
         )
 
     def select(self, nodes: list[Node]) -> list[Node]:
+        """The nodes among `nodes` that it selects, in their order."""
         found = [node for node in nodes if self.matches(node)]
         return found if self.index is None else found[self.index :][:1]
 

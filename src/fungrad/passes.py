@@ -184,6 +184,7 @@ def forward(graph: Any, inputs: Sequence[Any], steps: Sequence[Step | None]) -> 
 
 
 def read(values: dict[Any, Any], variable: Any) -> Any:
+    """The value of a variable or literal; what was never computed is `Unknown`."""
     if isinstance(variable, _jax.Literal):
         return variable.val
     value = values.get(variable)
@@ -275,7 +276,7 @@ def _operand(values: dict[Any, Any], variable: Any) -> Any:
 
 def _fit(g: Any, aval: Any, step: Step) -> Any:
     """The gradient with broadcasting undone, if it then has the input's shape and dtype."""
-    due = _jax.gradient_type(aval)
+    due: Any = _jax.gradient_type(aval)
     if not hasattr(g, "shape"):  # a Python scalar, or a literal of a graph
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)

@@ -20,6 +20,7 @@ from fungrad.rules import default
 
 
 def settings_of(rules: Rulebook | None, save: Any) -> Settings:
+    """The settings that the keyword arguments `rules` and `save` of a transform ask for."""
     rules = default if rules is None else rules
     if not isinstance(rules, Rulebook):
         raise TypeError(f"rules must be a Rulebook such as fungrad.rules, got {rules!r}")
