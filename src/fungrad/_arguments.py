@@ -1,7 +1,9 @@
 """Checks of arguments: a refusal names the argument, what was given, and what would do.
 
 What a check reads off shapes and dtypes holds everywhere. What it reads off values it reads only
-where they are known: inside `jax.jit` or `jax.vmap` they are not, and the check is passed over.
+where they are known: the arguments of a function under `jax.jit` or `jax.vmap` are not, and the
+check is passed over. An array must be checked as it was given, for `jnp.asarray` of a NumPy array
+inside `jax.jit` is not known either.
 """
 
 from __future__ import annotations
@@ -12,11 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def describe(x: Any) -> str:
     """The dtype and shape of an array, as jaxprs print them: `float32[3,4]`."""
-    return jax.typeof(x).str_short()
+    return jax.typeof(jnp.asarray(x)).str_short()
 
 
 def _of_kind(kind: Any, wanted: str, mend: str) -> Callable[[str, Any], jax.Array]:
@@ -51,7 +54,7 @@ def has_shape(name: str, x: jax.Array, shape: tuple[int, ...], why: str) -> None
 
 def known(*arrays: Any) -> bool:
     """Whether the values can be read now, i.e. no array is being traced."""
-    return not any(isinstance(x, jax.core.Tracer) for x in arrays)
+    return not any(isinstance(x, Tracer) for x in arrays)
 
 
 def values_pass(name: str, x: Any, test: Callable[[np.ndarray], Any], wanted: str) -> None:
@@ -63,4 +66,4 @@ def values_pass(name: str, x: Any, test: Callable[[np.ndarray], Any], wanted: st
 
 def widened(x: jax.Array) -> jax.Array:
     """At least float32: half precision is too coarse for sums, exponentials and variances."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)

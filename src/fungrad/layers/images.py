@@ -148,7 +148,7 @@ def _image(name, x):
 
 
 def _pair(name, value):
-    pair = (value, value) if isinstance(value, int) else tuple(value)
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2 or not all(isinstance(size, int) and size > 0 for size in pair):
         raise ValueError(f"{name} must be a positive integer or a pair of them, got {value!r}")
     return pair

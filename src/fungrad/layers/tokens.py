@@ -32,11 +32,11 @@ def embedding(tokens, table):
 
     Source: [bengio2003].
     """
-    tokens, table = integer("tokens", tokens), inexact("table", table)
+    given, tokens, table = tokens, integer("tokens", tokens), inexact("table", table)
     if table.ndim != 2:
         raise ValueError(f"table must be [v, d], got {describe(table)}")
     v = table.shape[0]
-    values_pass("tokens", tokens, lambda t: (t >= 0) & (t < v), f"in [0, {v}), the table's rows")
+    values_pass("tokens", given, lambda t: (t >= 0) & (t < v), f"in [0, {v}), the table's rows")
     rows = table.at[tokens]
     return rows.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
