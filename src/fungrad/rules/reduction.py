@@ -278,7 +278,7 @@ def reduce_window_min(g, z, x, **params):
 
 def _to_the_first_winner(g, x, select_prim, *, base_dilation, window_dilation, **window):
     loser = -math.inf if select_prim is lax.ge_p else math.inf
-    if any(step != 1 for step in window_dilation):
+    if any(step != 1 for step in window_dilation) or min(sum(window["padding"], (0,))) < 0:
         dilations = {"base_dilation": base_dilation, "window_dilation": window_dilation}
         return _to_positions(g, x, select_prim, loser, **window, **dilations)
     scatter = partial(lax.select_and_scatter_add_p.bind, g, select_prim=select_prim, **window)
@@ -289,7 +289,7 @@ def _to_the_first_winner(g, x, select_prim, *, base_dilation, window_dilation, *
 
 
 def _to_positions(g, x, select_prim, loser, *, window_dimensions, window_strides, **window):
-    """The same for dilated windows, which select_and_scatter lacks: find the winners' positions."""
+    """The same by the winners' positions, for select_and_scatter neither dilates windows nor crops."""
 
     def first(a, b):
         a_wins = select_prim.bind(a[0], b[0])
