@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import compress
 from typing import Any
 
 import jax.numpy as jnp
@@ -65,104 +64,91 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     asked = _scan_wanted(body, inside, tuple(wanted), slice(n, n + m), settings)
     invariant = (True,) * n + (False,) * (m + len(xs))
     cut = saving.split(body, inside, asked, (True,) * len(asked), settings, invariant)
-    loop = _ScanHalves(cut, inside, asked, n, m, params)
+    loop = _Loop(params, body, cut, inside, asked, n, m)
 
     def backward(saved, g):
         gradients = loop.backward(saved, g)
-        return [gradient if a else None for gradient, a in zip(gradients, active, strict=True)]
+        return [x if a else None for x, a in zip(gradients, active, strict=True)]
 
     return Halves(loop.forward, backward)
 
 
-class _ScanHalves:
-    """The two loops made of a body's two halves.
+class _Loop:
+    """The two scans made of a body's two halves.
 
-    `n` constants and `m` parts of the carry lead the body's inputs; `active` and `wanted` are the
-    masks over the body's inputs and outputs.
+    The body's inputs are `n` constants, `m` parts of the carry, and slices of xs; its outputs are
+    the new carry, then slices of ys. `active` and `wanted` are the masks over them. What the
+    backward half reads again is of three kinds: constants stay outside of the loop, the carry
+    before each step must be stacked, and xs are at hand.
     """
 
-    def __init__(self, cut: saving.Cut, active: Mask, wanted: Mask, n: int, m: int, params: Any):
-        self.cut, self.active, self.wanted, self.n, self.m = cut, active, wanted, n, m
-        self.params = params
-        self.body = _jax.close(params["jaxpr"])
-        # What the backward half reads again, by kind: constants stay outside of the loop, the
-        # carry of each step must be stacked, scanned inputs are at hand.
-        self.free_consts = [i for i in cut.free if i < n]
-        self.free_carry = [i for i in cut.free if n <= i < n + m]
-        self.free_xs = [i for i in cut.free if i >= n + m]
+    def __init__(self, params, body, cut: saving.Cut, active: Mask, wanted: Mask, n: int, m: int):
+        self.params, self.cut, self.active, self.wanted, self.n = params, cut, active, wanted, n
+        self.halves = cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
+        self.types = [v.aval for v in body.jaxpr.invars]
+        self.outputs = [v.aval for v in body.jaxpr.outvars]
+        self.consts = [i for i in cut.free if i < n]
+        self.carry = [i for i in cut.free if n <= i < n + m]
+        self.xs = [i for i in cut.free if i >= n + m]
+        # Where the backward loop sums, carries and stacks gradients.
+        self.summed = [i for i in range(n) if active[i]]
+        self.looped = [i for i in range(m) if wanted[i]]
+        self.mapped = [i for i in range(n + m, len(active)) if active[i]]
+        self.arriving = [i for i in range(m, len(wanted)) if wanted[i]]
 
     def forward(self, *inputs):
         inputs = _jax.filled(inputs)
 
         def step(*values):
-            answers = _jax.evaluate(self.cut.forward, [values[i] for i in self.cut.reads])
-            return [*answers, *(values[i] for i in self.free_carry)]
+            outputs, saved = self.halves.forward(*values)
+            return [*outputs, *saved[len(self.cut.free) :], *(values[i] for i in self.carry)]
 
-        graph = _jax.trace(step, [v.aval for v in self.body.jaxpr.invars])
+        graph = _jax.trace(step, self.types)
         operands = _jax.scan_operands(self.params, inputs)
         answers = _jax.call_scan(self.params, graph, operands, self.params["reverse"])
-        kept = len(self.wanted)
-        saved = [inputs[i] for i in (*self.free_consts, *self.free_xs)]
-        return answers[:kept], [*saved, *answers[kept:]]
+        size = len(self.outputs)
+        return answers[:size], [*(inputs[i] for i in (*self.consts, *self.xs)), *answers[size:]]
 
     def backward(self, saved, g):
-        n, m, cut = self.n, self.m, self.cut
-        a, b = len(self.free_consts), len(self.free_consts) + len(self.free_xs)
-        c = b + len(cut.saved)
-        consts, xs, stacks, carries = saved[:a], saved[a:b], saved[b:c], saved[c:]
-
-        types = [v.aval for v in self.body.jaxpr.invars]
-        outputs = [v.aval for v in self.body.jaxpr.outvars]
-        summed = [i for i in range(n) if self.active[i]]
-        looped = [i for i in range(m) if self.wanted[i]]
-        mapped = [i for i in range(n + m, len(types)) if self.active[i]]
-        arriving = [i for i in range(m, len(outputs)) if self.wanted[i]]
-
-        def step(*values):
-            take = iter(values)
-            read = {i: next(take) for i in self.free_consts}
-            sums = [next(take) for _ in summed]
-            g_out = {i: next(take) for i in looped}
-            read.update((i, next(take)) for i in self.free_xs)
-            kept = [next(take) for _ in stacks]
-            read.update((i, next(take)) for i in self.free_carry)
-            g_out.update((i, next(take)) for i in arriving)
-            order = list(compress(range(len(self.wanted)), self.wanted))
-            answers = iter(
-                _jax.evaluate(
-                    cut.backward,
-                    [*(read[i] for i in cut.free), *kept, *(g_out[order[i]] for i in cut.takes)],
-                )
-            )
-            gives = iter(cut.gives)
-            g_in = {
-                i: next(answers) if next(gives) else None
-                for i, is_active in enumerate(self.active)
-                if is_active
-            }
-            grown = [
-                total if g_in[i] is None else _jax.add(total, g_in[i])
-                for i, total in zip(summed, sums, strict=True)
-            ]
-            return [*grown, *(_built(g_in[n + i], types[n + i]) for i in looped)] + [
-                _built(g_in[i], types[i]) for i in mapped
-            ]
-
+        size = len(self.consts)
         length = self.params["length"]
-        start = [_jax.zeros(types[i]) for i in summed]
-        start += [_built(g[i], outputs[i]) for i in looped]
-        scanned = [*xs, *stacks, *carries]
-        scanned += [_built(g[i], _jax.stacked_type(outputs[i], length)) for i in arriving]
-        operands = _jax.ScanOperands(list(consts), start, scanned)
-        slices = [_jax.slice_type(_jax.type_of(x)) for x in scanned]
-        graph = _jax.trace(step, [*(_jax.type_of(x) for x in (*consts, *start)), *slices])
+        start = [_jax.zeros(self.types[i]) for i in self.summed]
+        start += [_built(g[i], self.outputs[i]) for i in self.looped]
+        stacks = [_jax.stacked_type(self.outputs[i], length) for i in self.arriving]
+        arriving = [_built(g[i], aval) for i, aval in zip(self.arriving, stacks, strict=True)]
+        operands = _jax.ScanOperands(list(saved[:size]), start, [*saved[size:], *arriving])
+        types = [_jax.type_of(x) for x in (*operands.consts, *operands.carry)]
+        types += [_jax.slice_type(_jax.type_of(x)) for x in operands.xs]
+        graph = _jax.trace(self.step_back, types)
         answers = _jax.call_scan(self.params, graph, operands, not self.params["reverse"])
-
-        gradients: list[Any] = [None] * len(types)
-        places = [*summed, *(n + i for i in looped), *mapped]
+        gradients: list[Any] = [None] * len(self.types)
+        places = (*self.summed, *(self.n + i for i in self.looped), *self.mapped)
         for place, answer in zip(places, answers, strict=True):
             gradients[place] = answer
         return gradients
+
+    def step_back(self, *values):
+        """One step of the backward loop: sums, g at the carry after the step -> before it."""
+        stacked = range(len(self.cut.saved))
+        consts, sums, g_carry, xs, saved, carry, g_y = _deal(
+            values,
+            *(self.consts, self.summed, self.looped),
+            *(self.xs, stacked, self.carry, self.arriving),
+        )
+        read, g_out = consts | xs | carry, g_carry | g_y
+        g_in = self.halves.backward(
+            [*(read[i] for i in self.cut.free), *saved.values()],
+            [g_out.get(i) for i in range(len(self.wanted))],
+        )
+        grown = [s if g_in[i] is None else _jax.add(s, g_in[i]) for i, s in sums.items()]
+        passed = (*(self.n + i for i in self.looped), *self.mapped)
+        return [*grown, *(_built(g_in[i], self.types[i]) for i in passed)]
+
+
+def _deal(values: Sequence[Any], *groups: Sequence[int]) -> list[dict[int, Any]]:
+    """Divide `values` among groups of places, in order."""
+    given = iter(values)
+    return [{place: next(given) for place in group} for group in groups]
 
 
 def _built(g: Any, aval: Any) -> Any:
