@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 
+@functools.partial(jax.jit, static_argnames=("length", "examples", "batch_size"))
 def rows(
     key: jax.Array, start: jax.Array | int, length: int, examples: int, batch_size: int
 ) -> jax.Array:

@@ -23,6 +23,7 @@ import numpy as np
 
 # Without `every`, checkpoints may take this share of the time.
 SHARE = 0.1
+DIGEST = hashlib.sha256().digest_size * 2
 
 
 @dataclass(frozen=True)
@@ -108,11 +109,11 @@ class Store:
         self._took = self._saved - began
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
-        for name in sorted({*self.description, *theirs}, key=list(self.description).index):
+        for name in {**self.description, **theirs}:  # the plainest differences come first
             mine, other = self.description.get(name), theirs.get(name)
             if mine != other:
                 raise ValueError(
-                    f"the checkpoint in {self.folder} is of another run: {name} "
+                    f"the checkpoint in {self.folder} is of another run: {name}: "
                     f"{_difference(mine, other)}; choose another folder, or delete this one"
                 )
 
@@ -130,7 +131,7 @@ def describe(
         "the optimizer's state": _shapes(state.method),
         "data": _shapes(data),
         **settings,
-        "the data's values": _digest(jax.tree.leaves(data)),
+        "the values of the data": _digest(jax.tree.leaves(data)),
         "the key": _digest(jax.tree.leaves(keys)),
         "the version of JAX": jax.__version__,
         "the cost, or a setting of the optimizer": _program(traced),
@@ -141,11 +142,11 @@ def _difference(mine: Any, other: Any) -> str:
     """What differs, as a phrase."""
     if isinstance(mine, dict) and isinstance(other, dict):
         name = next(n for n in [*mine, *other] if mine.get(n) != other.get(n))
-        mine, other = mine.get(name, "absent"), other.get(name, "absent")
-        return f"at {name or 'the root'} is {other} there and {mine} here"
-    if isinstance(mine, str) and len(mine) == 64:  # a digest says nothing to a reader
-        return "differs"
-    return f"is {other} there and {mine} here"
+        there, here = other.get(name, "nothing"), mine.get(name, "nothing")
+        return f"{name or 'it'} is {there} there and {here} here"
+    if isinstance(mine, str) and len(mine) == DIGEST:  # says nothing to a reader
+        return "not the same"
+    return f"{other} there and {mine} here"
 
 
 def _shapes(tree: Any) -> dict[str, str]:

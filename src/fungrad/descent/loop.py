@@ -51,16 +51,18 @@ def initial(problem: Problem, params: Any, keys: Keys) -> State:
 
 
 def burst(problem: Problem) -> Callable[..., tuple[State, jax.Array]]:
-    """The function `(state, end, data, keys) -> (state, costs[length])`, to be jitted.
+    """The function `(state, end, rows, data, keys) -> (state, costs[length])`, to be jitted.
 
-    It makes the steps up to `end`, at most `problem.length` of them, and fewer where the run
-    stops: it is a scan whose length is known only when it runs, hence a `while_loop`. What it
-    returns after a number that is not finite is of no use but for its status: nothing is kept
-    or compared in every step for a case that ends the run.
+    It makes the steps up to `end`, each on its batch of the `rows`: at most `problem.length` of
+    them, and fewer where the run stops. It is a scan whose length is known only when it runs,
+    hence a `while_loop`. What it returns after a number that is not finite is of no use but for
+    its status: nothing is kept or compared in every step for a case that ends the run.
     """
 
-    def run(state: State, end: jax.Array, data: Any, keys: Keys) -> tuple[State, jax.Array]:
-        first, rows = state, problem.rows(keys, state.step, problem.length)
+    def run(
+        state: State, end: jax.Array, rows: Any, data: Any, keys: Keys
+    ) -> tuple[State, jax.Array]:
+        first = state
 
         def step(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
             state, costs = carry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ def as_method(optimizer: Any) -> Method:
     """The method that `optimizer` stands for."""
     if isinstance(optimizer, Method):
         return optimizer
-    if isinstance(optimizer, optax.GradientTransformation):
+    if callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None)):
         return first_order(optimizer)
     given = repr(optimizer) if isinstance(optimizer, str) else type(optimizer).__name__
     raise TypeError(
@@ -77,13 +78,30 @@ def update(optimizer, objective: Objective, params, state, value, gradient) -> t
     optax mixes dtypes freely, so it runs under JAX's standard promotion; the objective that its
     line searches evaluate runs under the caller's.
     """
-    direction = jax.tree.map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient)
     function = objective.as_function()
+    known = {"value": value, "grad": gradient, "value_fn": function}
+    if not _searches_line(state):  # a line search hands what it does not know to `value_fn`
+        known |= {
+            "obj_fn": function,
+            "grad_fn": lambda theta, *_: _ascent(jax.grad(function)(theta)),
+        }
+    accepted = inspect.signature(optimizer.update).parameters
+    if not any(each.kind is each.VAR_KEYWORD for each in accepted.values()):
+        known = {name: known[name] for name in known.keys() & accepted.keys()}
     with jax.numpy_dtype_promotion("standard"):
-        updates, state = optimizer.update(
-            direction, state, params, value=value, grad=gradient, value_fn=function
-        )
+        updates, state = optimizer.update(_ascent(gradient), state, params, **known)
         return optax.apply_updates(params, updates), state
+
+
+def _ascent(gradient: Any) -> Any:
+    """The direction of steepest ascent: the gradient's conjugate."""
+    return jax.tree.map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient)
+
+
+def _searches_line(state: Any) -> bool:
+    kinds = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
+    return any(isinstance(node, kinds) for node in nodes)
 
 
 def _knows_gradient(state: Any) -> bool:

@@ -139,7 +139,8 @@ def _run(
     compiled = jax.jit(loop.burst(task))
 
     def steps_to(end: int, state: State) -> tuple[State, np.ndarray]:
-        after, costs = compiled(state, jnp.int32(end), data, keys)
+        rows = task.rows(keys, int(state.step))
+        after, costs = compiled(state, jnp.int32(end), rows, data, keys)
         return after, np.asarray(costs)[: int(after.step) - int(state.step)]
 
     with contextlib.ExitStack() as stack:
@@ -203,7 +204,7 @@ def _store(
         "window": task.window,
         "tolerance": task.tolerance,
     }
-    traced = compiled.trace(state, jnp.int32(0), data, keys)
+    traced = compiled.trace(state, jnp.int32(0), task.rows(keys, 0), data, keys)
     return Store(checkpoint, describe(state, data, keys, settings, traced))
 
 
@@ -280,6 +281,6 @@ def _failure(
 
 
 def _objective_at(task: Problem, data: Any, keys: Keys, step: int) -> tuple[Any, Any]:
-    rows = task.rows(keys, step, 1)
+    rows = task.rows(keys, step)
     rows = None if rows is None else rows[0]
     return rows, task.objective(data, rows, keys, step)

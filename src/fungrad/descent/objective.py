@@ -46,18 +46,23 @@ class Objective:
 
     def hessian(self, params: Any) -> Callable[[Any], Any]:
         """v -> H v with H = ∂²J/∂θ². What does not depend on v is computed once."""
+
+        def product(v: Any) -> Any:
+            return transforms.hvp(self, (params,), (v,), rules=self.rules)[1]
+
         with jax.numpy_dtype_promotion(self.promotion):
-            zero = jax.tree.map(jnp.zeros_like, params)
-            return jax.linearize(lambda v: transforms.hvp(self, (params,), (v,))[1], zero)[1]
+            return jax.linearize(product, jax.tree.map(jnp.zeros_like, params))[1]
 
     def as_function(self) -> Callable[[Any], jax.Array]:
         """J as a function that `jax.grad` differentiates by `self.rules`: for line searches."""
         function = jax.custom_vjp(lambda params: self(params))
-        function.defvjp(
-            self.value_and_grad,
-            lambda gradient, g: (jax.tree.map(lambda leaf: g.astype(leaf.dtype) * leaf, gradient),),
-        )
+        function.defvjp(self.value_and_grad, _scaled)
         return function
+
+
+def _scaled(gradient: Any, g: Any) -> tuple[Any]:
+    """g · ∂J/∂θ, for the one argument."""
+    return (jax.tree.map(lambda leaf: jnp.asarray(g, leaf.dtype) * leaf, gradient),)
 
 
 def _scalar(value: Any) -> jax.Array:

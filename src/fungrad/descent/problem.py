@@ -57,11 +57,11 @@ class Problem:
         """How many steps one compiled scan makes at most; the same for every total."""
         return max(1, min(LONGEST, ROWS_AHEAD // (self.batch_size or 1)))
 
-    def rows(self, keys: Keys, start: jax.Array | int, length: int) -> jax.Array | None:
-        """Which examples the steps from `start` see; None: all."""
+    def rows(self, keys: Keys, start: int) -> jax.Array | None:
+        """Which examples the next `length` steps see, [length, batch_size]; None: all."""
         if self.batch_size is None:
             return None
-        return batches.rows(keys.shuffle, start, length, self.examples, self.batch_size)
+        return batches.rows(keys.shuffle, start, self.length, self.examples, self.batch_size)
 
     def objective(self, data: Any, rows: Any, keys: Keys, step: jax.Array | int) -> Objective:
         """J(θ) at a step."""
