@@ -105,6 +105,7 @@ class Row:
         value: what the differentiator gives; None where the seed errs in words alone.
         reading: the printed numbers, or the printed formula evaluated to the letter.
         margin: how far apart the two may be: half a unit of the last digit that is shown.
+        literal: the reading is a formula evaluated on the same numbers, not digits.
         remark: what is right and why; None where the seed is right.
     """
 
@@ -114,6 +115,7 @@ class Row:
     value: np.ndarray | None = None
     reading: np.ndarray | None = None
     margin: np.ndarray | None = None
+    literal: bool = False
     remark: Remark | None = None
 
     @property
@@ -162,7 +164,7 @@ def formula(lines: str, quantity: str, printed: str, reading: Any, value: Any) -
     """A formula of the seed; `reading` is that formula to the letter, on the same numbers."""
     value, reading = numbers(value), numbers(reading)
     margin = SLACK * max(float(np.max(np.abs(value), initial=0.0)), 1.0)
-    return Row(lines, quantity, printed, value, reading, np.asarray(margin))
+    return Row(lines, quantity, printed, value, reading, np.asarray(margin), literal=True)
 
 
 def sized(lines: str, quantity: str, printed: tuple[int, ...], array: Any) -> Row:

@@ -121,7 +121,11 @@ def several_classes(ad):
         "ŷⱼ = exp(vⱼᵀz)/Σₗ exp(vₗᵀz)", "each class has its own v; all classes share z"
     )
     yield formula(
-        "252", "E", "−Σᵢ Σⱼ 1(y = j) log ŷⱼ", -np.sum(truth * np.log(truth + error)), jax.jit(E)(W, V)
+        "252",
+        "E",
+        "−Σᵢ Σⱼ 1(y = j) log ŷⱼ",
+        -np.sum(truth * np.log(truth + error)),
+        jax.jit(E)(W, V),
     )
     yield words("257", "the middle of ∂E/∂vⱼ", "Σᵢ (…) · Σᵢ ŷⱼ(δᵢⱼ − ŷⱼ) zⱼ").slip(
         "−Σᵢ Σₗ 1(y = l) (1/ŷₗ) ŷₗ (δₗⱼ − ŷⱼ) z",

@@ -106,23 +106,22 @@ def node(value=None, function=None, children=()):
 
 
 def forward_pass(nodes):
-    """y.value = f_y(V_{C_y}), children first."""
+    """y.value = f_y(V_{C_y}), children first; a parent is kept with the place that it has for y."""
     for y in nodes:
-        for c in y.children:
-            c.parents.append(y)
+        for place, c in enumerate(y.children):
+            c.parents.append((y, place))
         if y.children:
             y.value = np.asarray(y.function(*(c.value for c in y.children)))
 
 
 def back_op(s, ad):
     """s.Grad = Σ over its parents p of p.Grad · ∂p/∂s, once all of them are known."""
-    if any(not hasattr(p, "gradient") for p in s.parents):
+    if any(not hasattr(p, "gradient") for p, _ in s.parents):
         return
-    s.gradient = (
-        np.ones((1, 1)) if not s.parents else sum(p.gradient @ p.jacobian[id(s)] for p in s.parents)
-    )
+    terms = [p.gradient @ p.jacobians[place] for p, place in s.parents]
+    s.gradient = sum(terms) if terms else np.ones((1, 1))
     values = [c.value for c in s.children]
-    s.jacobian = {id(c): ad.jacobian(s.function, i)(*values) for i, c in enumerate(s.children)}
+    s.jacobians = [ad.jacobian(s.function, place)(*values) for place in range(len(values))]
     for c in s.children:
         back_op(c, ad)
 
@@ -130,79 +129,59 @@ def back_op(s, ad):
 @example("003", "343-928", "The regularised classifier, node by node")
 def classifier(ad):
     """`J = −log(yᵀ softmax(Wx + b)) + λ Σ W²` for one random observation, 3 classes, 4 features.
-    Nodes z = Wx, s = z + b, p = softmax(s), l = −log(yᵀp), r = Σ W², J = l + λr; every Jacobian,
-    the gradient of every node, and the lecture's own pseudo-code run on that graph.
+    Nodes z = Wx, s = z + b, p = softmax(s), l = −log(yᵀp), r = Σ W², J = l + λr. The lecture's own
+    pseudo-code runs on that graph, with fungrad's Jacobians, and the whole J by one gradient.
     """
     normal = normals(31)
     W, b, x, label, weight = normal(3, 4), normal(3), normal(4), 1, 0.1
     y = np.eye(3)[label]
 
-    def l_of(p):
-        return -jnp.log(y @ p)
-
-    def r_of(W):
-        return jnp.sum(W * W)
-
-    def J_of(l, r):  # noqa: E741 the lecture's letter for the loss
-        return l + weight * r
-
-    def J_all(W, b):
-        return losses.cross_entropy(layers.linear(x, W, b), label) + weight * r_of(W)
-
-    z, s, identity = W @ x, W @ x + b, np.eye(3)
-    p = softmax(s)
-    ones, shrink = np.ones((1, 1)), 2 * weight * W
-    yield formula("730", "∂J/∂J", "1", ones, ad.jacobian(lambda J: J)(J_all(W, b)))
-    yield formula("735", "∂J/∂r", "λ", weight * ones, ad.jacobian(J_of, 1)(l_of(p), r_of(W)))
-    yield formula("767", "∂r/∂W", "2W", 2 * W, ad.grad(r_of)(W))
-    yield formula("774", "∂J/∂l", "1", ones, ad.jacobian(J_of)(l_of(p), r_of(W)))
-    yield formula("794", "∂l/∂p", "−yᵀ/(yᵀp)", -y[None] / (y @ p), ad.jacobian(l_of)(p))
-    dp_ds = np.diag(p) - np.outer(p, p)
-    yield formula("816", "∂p/∂s", "diag(p) − p pᵀ", dp_ds, ad.jacobian(layers.softmax)(s))
-    yield formula("831", "∂s/∂b", "I_C", identity, ad.jacobian(jnp.add, 1)(z, b))
-    yield formula("854", "∂s/∂z", "I_C", identity, ad.jacobian(jnp.add)(z, b))
-    product = np.kron(identity, x[None])
-    yield formula("877", "z = W x", "(I_C ⊗ xᵀ) vec(W)", product @ W.ravel(), layers.linear(x, W))
-    yield formula("890", "∂z/∂vec(W)", "I_C ⊗ xᵀ", product, ad.jacobian(layers.linear, 1)(x, W))
-
-    by_W, by_b = ad.grad(J_all, (0, 1))(W, b)
-    g = -y / (y @ p) @ dp_ds
-    by_s = ad.grad(lambda s: losses.cross_entropy(s, label))(s)
-    yield formula("922, 936", "∂J/∂s", "−yᵀ/(yᵀp) (diag(p) − p pᵀ)", g, by_s)
-    yield formula("926, 940", "∂J/∂b", "g", g, by_b)
-    yield sized("938", "∂J/∂b", (1, 4), by_b[None]).slip(
-        "[1 × C] = [1 × 3]", "b has one entry per class; d is the number of features"
-    )
-    flat = np.concatenate([g[i] * x for i in range(3)]) + 2 * weight * W.ravel()
-    yield formula("914", "∂J/∂vec(W)", "(g₁xᵀ … g_Cxᵀ) + 2λ vec(W)ᵀ", flat, by_W.ravel())
-    yield words("900", "the same, the slide before", "… + 2λ vec").damage(
-        "… + 2λ vec(W)ᵀ", "cut off"
-    )
-    yield formula("918, 926", "∂J/∂W", "gᵀxᵀ + 2λW", np.outer(g, x) + shrink, by_W)
-    yield words("902, 916, 922", "what g is", "∂J/∂x; ∂p/∂p").damage(
-        "∂J/∂z; ∂p/∂s", "small letters were read wrongly"
-    )
-
     W_, b_, x_ = node(W), node(b), node(x)
     z_ = node(function=lambda W, x: layers.linear(x, W), children=(W_, x_))
     s_ = node(function=jnp.add, children=(z_, b_))
     p_ = node(function=layers.softmax, children=(s_,))
-    l_, r_ = node(function=l_of, children=(p_,)), node(function=r_of, children=(W_,))
-    J_ = node(function=J_of, children=(l_, r_))
+    l_ = node(function=lambda p: -jnp.log(y @ p), children=(p_,))
+    r_ = node(function=lambda W: jnp.sum(W * W), children=(W_,))
+    J_ = node(function=lambda l, r: l + weight * r, children=(l_, r_))  # noqa: E741
     forward_pass((W_, b_, x_, z_, s_, p_, l_, r_, J_))
     back_op(J_, ad)
-    yield formula(
-        "574",
-        "∂J/∂W by the pseudo-code",
-        "Σ over the parents",
-        W_.gradient.reshape(3, 4),
-        by_W,
+
+    one, identity, in_W = np.ones((1, 1)), np.eye(3), np.kron(np.eye(3), x[None])
+    p = softmax(W @ x + b)
+    dl_dp, dp_ds = -y[None] / (y @ p), np.diag(p) - np.outer(p, p)
+    yield formula("730", "∂J/∂J", "1", one, J_.gradient)
+    yield formula("735, 746", "∂J/∂r", "λ", weight * one, J_.jacobians[1])
+    yield formula("767", "∂r/∂W", "2W", 2 * W, r_.jacobians[0].reshape(3, 4))
+    yield formula("774, 783", "∂J/∂l", "1", one, J_.jacobians[0])
+    yield formula("794", "∂l/∂p", "−yᵀ/(yᵀp)", dl_dp, l_.jacobians[0])
+    yield formula("816", "∂p/∂s", "diag(p) − p pᵀ", dp_ds, p_.jacobians[0])
+    yield formula("831", "∂s/∂b", "I_C", identity, s_.jacobians[1])
+    yield formula("854", "∂s/∂z", "I_C", identity, s_.jacobians[0])
+    yield formula("877", "z = W x", "(I_C ⊗ xᵀ) vec(W)", in_W @ W.ravel(), z_.value)
+    yield formula("890", "∂z/∂vec(W)", "I_C ⊗ xᵀ", in_W, z_.jacobians[0])
+
+    g = (dl_dp @ dp_ds)[0]
+    in_order = np.concatenate([g[i] * x for i in range(3)]) + 2 * weight * W.ravel()
+    yield formula("922, 936", "∂J/∂s", "−yᵀ/(yᵀp) (diag(p) − p pᵀ)", g[None], s_.gradient)
+    yield formula("926, 940", "∂J/∂b", "g", g[None], b_.gradient)
+    yield sized("938", "the size of ∂J/∂b", (1, 4), b_.gradient).slip(
+        "[1 × C] = [1 × 3]", "b has one entry per class; d is the number of features"
     )
-    yield formula("574", "∂J/∂b by the pseudo-code", "Σ over the parents", b_.gradient[0], by_b)
-    yield words(
-        "346, 512, 520", "whom a node's gradient comes from", "W's children {z, r}, Σ over C_c"
-    ).slip(
-        "W's parents {z, r}, Σ over P_c",
+    yield formula("914", "∂J/∂vec(W)", "(g₁xᵀ … g_Cxᵀ) + 2λ vec(W)ᵀ", in_order[None], W_.gradient)
+    yield words("900", "∂J/∂vec(W)", "… + 2λ vec").damage("… + 2λ vec(W)ᵀ", "cut off")
+
+    def J(W, b):
+        return losses.cross_entropy(layers.linear(x, W, b), label) + weight * jnp.sum(W * W)
+
+    by_W, by_b = ad.grad(J, (0, 1))(W, b)
+    in_matrix = np.outer(g, x) + 2 * weight * W
+    yield formula("918, 926", "∂J/∂W of the whole J", "gᵀxᵀ + 2λW", in_matrix, by_W)
+    yield formula("926", "∂J/∂b of the whole J", "g", g, by_b)
+    yield words("902, 916, 922", "what g is", "∂J/∂x; ∂p/∂p").damage(
+        "∂J/∂z; ∂p/∂s", "small letters were read wrongly"
+    )
+    yield words("346, 512, 520", "what ∂J/∂W sums over", "W's children {z, r}; Σ over C_c").slip(
+        "W's parents {z, r}; Σ over P_c",
         "498 calls the arguments of a node its children, so z and r are parents of W, as in 574",
     )
     yield words("100", "the best W, b", "arg max of the mean loss").slip(
