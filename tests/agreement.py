@@ -69,10 +69,16 @@ def assert_gradients_agree(function, *args, seed=0):
 
 def assert_keeps_dtype(function, *args):
     """Arrays of half and single precision give values near those of double, in their own format."""
-    expected = jax.device_get(jax.jit(function)(*args))
-    for dtype, rtol in ((jnp.float32, 1e-5), (jnp.bfloat16, 4e-2)):
-        given = jax.tree.map(lambda x, dtype=dtype: np.asarray(x).astype(dtype), args)
-        found = jax.device_get(jax.jit(function)(*given))
-        for x, y in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
-            assert x.dtype == dtype
-            assert_close(x.astype(float), y, rtol)
+    tolerances = {jnp.float64: 1e-12, jnp.float32: 1e-5, jnp.bfloat16: 4e-2}
+
+    @jax.jit
+    def in_every_format(args):
+        return [
+            function(*jax.tree.map(lambda x, dtype=dtype: jnp.asarray(x).astype(dtype), args))
+            for dtype in tolerances
+        ]
+
+    found = jax.device_get(in_every_format(args))
+    for out, (dtype, rtol) in zip(found, tolerances.items(), strict=True):
+        assert all(x.dtype == dtype for x in jax.tree.leaves(out))
+        assert_close(jax.tree.map(lambda x: x.astype(float), out), found[0], rtol)

@@ -34,7 +34,7 @@ def squared_error(prediction, y):
 
 
 def absolute_error(prediction, y):
-    """J = |prediction − y|        ∂J/∂prediction = sign(prediction − y), so 0 at the kink.
+    """J = |prediction − y|        ∂J/∂prediction = ±1, the sign of prediction − y; +1 at the kink.
 
     Args, Returns, Raises: those of `squared_error`.
 
