@@ -21,7 +21,7 @@ import numpy as np
 import fungrad as fg
 from experiments.common import data, figures, learning
 from experiments.common.command import ExperimentError, command_line
-from experiments.common.report import Report, plain
+from experiments.common.report import Report, console, plain
 
 # What a resumed run may not change: the steps that were taken depend on it.
 FIXED = ("data", "model", "optimizer", "learning_rate", "momentum", "batch_size", "hidden", "seed")
@@ -85,20 +85,25 @@ def run(config: Config) -> Path:
         config=config,
         folder=config.out,
     )
-    result = fg.descent.minimize(
-        learning.cost_of(apply, examples),
-        params,
-        examples.train,
-        optimizer=optimizer,
-        epochs=config.epochs,
-        batch_size=min(config.batch_size, len(examples.train.y)),
-        key=order_key,
-        checkpoint=report.checkpoint(resume=config.resume),
-        progress=True,
-    )
+    try:
+        result = fg.descent.minimize(
+            learning.cost_of(apply, examples),
+            params,
+            examples.train,
+            optimizer=optimizer,
+            epochs=config.epochs,
+            batch_size=min(config.batch_size, len(examples.train.y)),
+            key=order_key,
+            checkpoint=report.checkpoint(resume=config.resume),
+            progress=True,
+        )
+    except ValueError as error:  # the checkpoint is of another run, or has gone further
+        raise ExperimentError(f"resume: {error}") if config.resume else error from error
     train = learning.measures(apply, result.params, examples, examples.train)
     test = learning.measures(apply, result.params, examples, examples.test)
 
+    if result.failure is not None:
+        console.print(f"[bold yellow]warning[/bold yellow] {result.stopped_because}")
     overview(report, config, learning.parameter_count(params), result, train, test)
     loss_curve(report, config, examples, result.history)
     outcome = regression_page if examples.regression else classification_page

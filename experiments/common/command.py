@@ -35,9 +35,10 @@ def command_line(run: Callable[[Any], Any], config: type, description: str | Non
     """Read `config` from the command line and run; what cannot be done ends in exit status 2."""
     import tyro
 
-    options = tyro.cli(config, description=description)
+    options = tyro.cli(config, description=description, config=(tyro.conf.FlagCreatePairsOff,))
     try:
         run(options)
     except ExperimentError as error:
-        Console(stderr=True).print(f"[bold red]error[/bold red] {escape(str(error))}")
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"[bold red]error[/bold red] {escape(str(error))}")
         sys.exit(2)

@@ -97,7 +97,9 @@ def optimizer(name: str, rate: float | None = None, momentum: float | None = Non
         raise ExperimentError(
             f"momentum: the optimizer {name!r} takes none; {', '.join(sorted(takers))} do."
         )
-    options = {} if momentum is None else {"momentum": momentum}
+    options: dict[str, Any] = {} if momentum is None else {"momentum": momentum}
+    if "key" in parameters:  # noisy_sgd
+        options["key"] = jax.random.key(0)
     try:
         return fg.descent.optimizer(name, rate, **options)
     except (TypeError, ValueError) as error:

@@ -78,32 +78,26 @@ def compare(report: Report, config: Config, digits: data.DataSet) -> dict[str, A
 
 
 def gradient_noise(report: Report, config: Config, digits: data.DataSet) -> dict[str, Any]:
-    """E ‖g_B − g‖ / ‖g‖ and E cos(g_B, g) of the gradient g_B of random batches of B examples."""
+    """E ‖g_B − g‖ / ‖g‖ and E cos(g_B, g) of the gradients g_B of random batches of B examples."""
     apply, params = network(config, digits)
     cost = learning.cost_of(apply, digits)
-    x, y = digits.train
-    draws = 8 if config.smoke else 64
 
-    def flat(gradient: Any) -> jax.Array:
+    def flat_gradient(x: jax.Array, y: jax.Array) -> jax.Array:
+        gradient = fg.grad(cost)(params, data.Examples(x[None], y[None]))
         return jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(gradient)])
 
-    @jax.jit
-    def gradient(rows: jax.Array) -> jax.Array:
-        return flat(fg.grad(cost)(params, data.Examples(x[rows], y[rows])))
-
-    count = len(y)
-    whole = gradient(jnp.arange(count))
+    # The gradient of a batch is the mean of its examples' gradients: [examples × parameters].
+    each = np.asarray(jax.jit(jax.vmap(flat_gradient))(*digits.train))
+    whole, count = each.mean(axis=0), len(each)
     sizes = [2**power for power in range(11) if 2**power <= count]
+    draws, random = 8 if config.smoke else 64, np.random.default_rng(config.seed)
     errors, cosines = [], []
     for size in sizes:
-        keys = jax.random.split(jax.random.key(config.seed), draws)
-        rows = jnp.stack([jax.random.permutation(key, count)[:size] for key in keys])
-        each = jax.lax.map(gradient, rows)
-        norms = jnp.linalg.norm(each, axis=1) * jnp.linalg.norm(whole)
-        errors.append(
-            float((jnp.linalg.norm(each - whole, axis=1)).mean() / jnp.linalg.norm(whole))
-        )
-        cosines.append(float((each @ whole / norms).mean()))
+        rows = [random.choice(count, size, replace=False) for _ in range(draws)]
+        batches = np.stack([each[chosen].mean(axis=0) for chosen in rows])
+        norm, norms = np.linalg.norm(whole), np.linalg.norm(batches, axis=1)
+        errors.append(float(np.linalg.norm(batches - whole, axis=1).mean() / norm))
+        cosines.append(float((batches @ whole / (norms * norm)).mean()))
 
     figure, (error_plot, cosine_plot) = figures.axes(2, width=11, height=3.8)
     law = errors[0] / np.sqrt(np.array(sizes) / sizes[0])

@@ -37,10 +37,11 @@ def compare(report: Report, config: Config) -> dict[str, Any]:
         "almost everywhere: there is nothing to descend along. The ripples are as smooth as the "
         "bowl, and gradient descent stops in the nearest valley."
     )
-    figure, plots = figures.axes(4, width=12, height=3.2)
+    chosen = list(LANDSCAPES.items())[2 if config.smoke else 0 :]
+    figure, plots = figures.axes(len(chosen), width=3 * len(chosen), height=3.2)
     grid = jnp.linspace(-2.2, 2.2, 801)
     rows, metrics = [], {}
-    for plot, (name, J) in zip(plots, LANDSCAPES.items(), strict=True):
+    for plot, (name, J) in zip(plots, chosen, strict=True):
         plot.plot(grid, J(grid), color="#9aa3b2", linewidth=1.4)
         plot.plot(start, J(start), "o", color="#222222", label="start")
         ends = {}
@@ -77,6 +78,6 @@ def compare(report: Report, config: Config) -> dict[str, Any]:
     report.table(
         ["J(θ)", "gradient at the start", *(f"J after {way}" for way in ways)],
         rows,
-        caption="The lowest J is 0 for all four.",
+        caption="The lowest J is 0 each time.",
     )
     return metrics

@@ -89,9 +89,9 @@ def compare(report: Report, config: Config) -> dict[str, Any]:
         "orders",
         orders_figure(gaps, prices),
         caption="How far the cost is above the lowest one that was found, J − J*, in float32. "
-        "Left, against steps; a line ends where the cost has stopped changing. Right, against what the steps cost, in values of J, for the methods "
-        f"whose steps all cost the same: J with its gradient is priced at "
-        f"{prices['gradient']:.1f} values, as measured below.",
+        "Left, against steps; a line ends where the cost has stopped changing. Right, against "
+        "what the steps cost, in values of J, for the methods whose steps all cost the same: J "
+        f"with its gradient is priced at {prices['gradient']:.1f} values, as measured below.",
     )
     report.table(
         ["method", "order", "a step asks for", f"steps to J − J* < {NEAR:g}", "J − J* at the end"],
