@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import partial
 
 from jax import lax
+from jax import numpy as jnp
 
 from fungrad.rulebook import rule
 from fungrad.rules.reduction import recurrence, shift
@@ -25,8 +26,8 @@ _SPLIT = "ties: the winners share the gradient equally"
 @rule(
     "dynamic_slice",
     example=lambda draw: [
-        (partial(lax.dynamic_slice, slice_sizes=(2, 1)), draw.uniform(3, 4), (1, 2)),
-        (partial(lax.dynamic_slice, slice_sizes=(3,)), draw.complex(4), (3,)),
+        (lambda x: lax.dynamic_slice(x, (1, 2), (2, 1)), draw.uniform(3, 4)),
+        (lambda x, start: lax.dynamic_slice(x, (start,), (3,)), draw.complex(4), draw.integers()),
     ],
 )
 def dynamic_slice(g, out, x, *starts, **_):
@@ -36,7 +37,17 @@ def dynamic_slice(g, out, x, *starts, **_):
 
 @rule(
     "dynamic_update_slice",
-    example=lambda draw: (lax.dynamic_update_slice, draw.uniform(3, 4), draw.uniform(2, 1), (1, 2)),
+    example=lambda draw: [
+        (
+            lambda x, u: lax.dynamic_update_slice(x, u, (1, 2)),
+            draw.uniform(3, 4),
+            draw.uniform(2, 1),
+        ),
+        (
+            lambda x, u, start: lax.dynamic_update_slice(x, u, (start,)),
+            *(draw.complex(4), draw.complex(3), draw.integers()),
+        ),
+    ],
 )
 def dynamic_update_slice(g, out, x, update, *starts, **_):
     """out = x with u in the slice that S reads        ∂out/∂x = I − SᵀS        ∂out/∂u = Sᵀ"""
@@ -119,21 +130,24 @@ def _writer(scatter, indices, *, update_jaxpr, update_consts, **how):
     return lambda a, u: scatter(a, indices, u, **how)
 
 
-def _scatter_examples(primitive, unique=False):
+def _scatter_examples(primitive, *, duplicates=True):
     def examples(draw):
         def into(*numbers, **how):
             numbers = lax.ScatterDimensionNumbers(*numbers)
             return partial(getattr(lax, primitive), dimension_numbers=numbers, **how)
 
-        rows, entries = ((1,), (0,), (0,)), ((), (0,), (0,))
-        places = draw.permutation(4)[:3, None]
-        several = places if unique else draw.integers(5, 1, high=5)
-        return [
-            (into(*rows, unique_indices=True), draw.uniform(4, 2), places, draw.uniform(3, 2)),
-            (into(*entries, mode="drop"), draw.uniform(4), several, draw.uniform(len(several))),
-        ]
+        rows, entries = (
+            into((1,), (0,), (0,), unique_indices=True),
+            into((), (0,), (0,), mode="drop"),
+        )
+        yield rows, draw.uniform(4, 2), jnp.array([[3], [0], [2]]), draw.uniform(3, 2)
+        if duplicates:
+            yield entries, draw.uniform(4), jnp.array([[2], [0], [9], [2]]), draw.uniform(4)
+        if primitive in ("scatter_max", "scatter_min"):
+            ones = draw.values(1, 1, 1)
+            yield draw.kink(entries, ones, jnp.array([[2], [0], [2]]), ones)
 
-    return examples
+    return lambda draw: list(examples(draw))
 
 
 @rule("scatter-add", example=_scatter_examples("scatter_add"))
@@ -148,7 +162,7 @@ def scatter_sub(g, out, x, indices, updates, **params):
     return g, None, lambda: -_reader(x, indices, updates, **params)(g)
 
 
-@rule("scatter", example=_scatter_examples("scatter"), kink="duplicates: the last writer's is kept")
+@rule("scatter", example=_scatter_examples("scatter"))
 def scatter(g, out, x, indices, updates, *, update_jaxpr, **params):
     """out = x, overwritten by u where S reads        ∂out/∂x = I − SᵀS        ∂out/∂u = Sᵀ"""
     if update_jaxpr is not None:
@@ -171,7 +185,7 @@ def scatter(g, out, x, indices, updates, *, update_jaxpr, **params):
     return lambda: overwrite(g, lax.full(updates.shape, 0, g.dtype)), None, of_updates
 
 
-@rule("scatter-mul", example=_scatter_examples("scatter_mul"))
+@rule("scatter-mul", example=_scatter_examples("scatter_mul", duplicates=False))
 def scatter_mul(g, out, x, indices, updates, **params):
     """out = x Π u over the u that meet x        ∂out/∂x = diag(Π u), ∂out/∂uᵢ = x Π_{j≠i} uⱼ"""
     multiply = _writer(lax.scatter_mul, indices, **params)

@@ -55,6 +55,7 @@ def _to_the_winners(g, z, x, *, axes, **_):
     example=lambda draw: [
         (_over("reduce_max", 0), draw.uniform(4)),
         (_over("reduce_max", 0, 2), draw.uniform(2, 3, 2)),
+        draw.kink(_over("reduce_max", 0), draw.values(1, 1, 1)),
     ],
     kink=_SPLIT,
 )
@@ -68,6 +69,7 @@ def reduce_max(g, z, x, **params):
     example=lambda draw: [
         (_over("reduce_min", 0), draw.uniform(4)),
         (_over("reduce_min", 0, 2), draw.uniform(2, 3, 2)),
+        draw.kink(_over("reduce_min", 0), draw.values(1, 1, 1)),
     ],
     kink=_SPLIT,
 )
@@ -152,15 +154,15 @@ def shift(x, by, axis, fill, reverse=False):
     return lax.pad(x, x.dtype.type(fill), config)
 
 
-def _along(primitive):
-    def example(draw):
+def _along(primitive, *, kink=False):
+    def examples(draw):
         function = getattr(lax, primitive)
-        return [
-            (partial(function, axis=0), draw.uniform(5)),
-            (partial(function, axis=1, reverse=True), draw.uniform(2, 4)),
-        ]
+        yield partial(function, axis=0), draw.uniform(5)
+        yield partial(function, axis=1, reverse=True), draw.uniform(2, 4)
+        if kink:
+            yield draw.kink(partial(function, axis=0), draw.values(1, 1, 2, 1, 2))
 
-    return example
+    return lambda draw: list(examples(draw))
 
 
 @rule("cumsum", example=_along("cumsum"))
@@ -202,13 +204,13 @@ def _through_the_scan(g, x, choose, axis, reverse):
     return jax.linear_transpose(push, g)(g)[0]
 
 
-@rule("cummax", example=_along("cummax"), kink=_PAIRWISE)
+@rule("cummax", example=_along("cummax", kink=True), kink=_PAIRWISE)
 def cummax(g, z, x, *, axis, reverse, **_):
     """zⱼ = max(zⱼ₋₁, xⱼ)        ∂zⱼ/∂xᵢ = [xᵢ = zⱼ, i ≤ j]"""
     return _through_the_scan(g, x, lax.max, axis, reverse)
 
 
-@rule("cummin", example=_along("cummin"), kink=_PAIRWISE)
+@rule("cummin", example=_along("cummin", kink=True), kink=_PAIRWISE)
 def cummin(g, z, x, *, axis, reverse, **_):
     """zⱼ = min(zⱼ₋₁, xⱼ)        ∂zⱼ/∂xᵢ = [xᵢ = zⱼ, i ≤ j]"""
     return _through_the_scan(g, x, lax.min, axis, reverse)
@@ -232,16 +234,18 @@ def _windows(shape, strides=None, padding=None, base_dilation=None, window_dilat
     }
 
 
-def _pooling(primitive):
-    def example(draw):
+def _pooling(primitive, *, kink=False):
+    def examples(draw):
         pool = getattr(lax, primitive).bind
-        return [
-            (partial(pool, **_windows((3,))), draw.uniform(6)),
-            (partial(pool, **_windows((2, 3), (2, 1), ((1, 0), (1, 1)))), draw.uniform(4, 5)),
-            (partial(pool, **_windows((2,), (2,), ((1, 2),), (2,), (3,))), draw.uniform(6)),
-        ]
+        yield partial(pool, **_windows((3,))), draw.uniform(6)
+        yield partial(pool, **_windows((2, 3), (2, 1), ((1, 0), (1, 1)))), draw.uniform(4, 5)
+        yield partial(pool, **_windows((3,), (2,), ((1, 2),), (2,))), draw.uniform(6)
+        if kink:
+            yield draw.kink(partial(pool, **_windows((3,), (2,))), draw.values(1, 1, 1, 2, 2))
+        else:
+            yield partial(pool, **_windows((2,), (2,), ((1, -1),), (2,), (3,))), draw.complex(6)
 
-    return example
+    return lambda draw: list(examples(draw))
 
 
 @rule("reduce_window_sum", example=_pooling("reduce_window_sum_p"))
@@ -264,13 +268,13 @@ def reduce_window_sum(
     )
 
 
-@rule("reduce_window_max", example=_pooling("reduce_window_max_p"), kink=_FIRST)
+@rule("reduce_window_max", example=_pooling("reduce_window_max_p", kink=True), kink=_FIRST)
 def reduce_window_max(g, z, x, **params):
     """zₜ = max xᵢ over the window t        ∂zₜ/∂xᵢ = 1 at the window's first maximum, else 0"""
     return _to_the_first_winner(g, x, lax.ge_p, **params)
 
 
-@rule("reduce_window_min", example=_pooling("reduce_window_min_p"), kink=_FIRST)
+@rule("reduce_window_min", example=_pooling("reduce_window_min_p", kink=True), kink=_FIRST)
 def reduce_window_min(g, z, x, **params):
     """zₜ = min xᵢ over the window t        ∂zₜ/∂xᵢ = 1 at the window's first minimum, else 0"""
     return _to_the_first_winner(g, x, lax.le_p, **params)
@@ -289,7 +293,7 @@ def _to_the_first_winner(g, x, select_prim, *, base_dilation, window_dilation, *
 
 
 def _to_positions(g, x, select_prim, loser, *, window_dimensions, window_strides, **window):
-    """The same by the winners' positions, for select_and_scatter neither dilates windows nor crops."""
+    """The same by the winners' positions: select_and_scatter neither dilates windows nor crops."""
 
     def first(a, b):
         a_wins = select_prim.bind(a[0], b[0])
@@ -332,7 +336,7 @@ def select_and_scatter_add(g, out, source, x, **params):
         partial(
             lax.select_and_gather_add_p.bind,
             select_prim=lax.ge_p,
-            **_windows((3,), (2,), ((1, 1),), window_dilation=(2,)),
+            **_windows((3,), (2,), ((1, 1),)),
         ),
         draw.uniform(6),
         draw.uniform(6),

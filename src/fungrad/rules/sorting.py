@@ -16,11 +16,9 @@ from fungrad.rulebook import rule
     "sort",
     example=lambda draw: [
         (lax.sort, draw.uniform(5)),
-        (partial(lax.sort, dimension=0, num_keys=1), (draw.uniform(4, 2), draw.uniform(4, 2))),
-        (
-            partial(lax.sort, num_keys=2),
-            (draw.integers(6, high=3), draw.uniform(6), draw.complex(6)),
-        ),
+        (lambda x, y: lax.sort((x, y), dimension=0), draw.uniform(4, 2), draw.complex(4, 2)),
+        (lambda *xs: lax.sort(xs, num_keys=2), draw.integers(6, high=3), *draw.uniform(2, 6)),
+        draw.kink(lambda x, y: lax.sort((x, y)), draw.values(2, 1, 2, 1), draw.uniform(4)),
     ],
     kink="ties: a stable sort keeps their order, and so does g",
 )
@@ -56,6 +54,7 @@ def _to_positions(g, like, positions, axis):
     example=lambda draw: [
         (partial(lax.top_k, k=2), draw.uniform(5)),
         (partial(lax.top_k, k=2, axis=0), draw.uniform(4, 2)),
+        draw.kink(partial(lax.top_k, k=2), draw.values(2, 1, 2, 2)),
     ],
     kink="ties: all to the first of them",
 )
@@ -66,7 +65,10 @@ def top_k(g, out, x, *, axis=-1, **_):
 
 @rule(
     "approx_top_k",
-    example=lambda draw: (partial(lax.approx_max_k, k=2), draw.uniform(3, 5)),
+    example=lambda draw: [
+        (partial(lax.approx_max_k, k=2), draw.uniform(3, 5)),
+        draw.kink(partial(lax.approx_max_k, k=1), draw.values(2, 1, 2)),
+    ],
     kink="ties: all to the one that was chosen",
 )
 def approx_top_k(g, out, x, *, reduction_dimension, **_):
