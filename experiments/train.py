@@ -26,7 +26,7 @@ from experiments.common.report import Report, console, plain
 # What a resumed run may not change: the steps that were taken depend on it.
 FIXED = ("data", "model", "optimizer", "learning_rate", "momentum", "batch_size", "hidden", "seed")
 
-EPOCHS = {"iris": 200, "digits": 30}
+EPOCHS = {"iris": 400, "digits": 30}
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def run(config: Config) -> Path:
     test = learning.measures(apply, result.params, examples, examples.test)
 
     if result.failure is not None:
-        console.print(f"[bold yellow]warning[/bold yellow] {result.stopped_because}")
-    overview(report, config, learning.parameter_count(params), result, train, test)
+        console.print("warning:", result.stopped_because, style="yellow", markup=False)
+    overview(report, learning.parameter_count(params), result, train, test)
     loss_curve(report, config, examples, result.history)
     outcome = regression_page if examples.regression else classification_page
     outcome(report, apply, result.params, examples)
@@ -150,10 +150,12 @@ def lead(config: Config, examples: data.DataSet) -> str:
     return f"{size}, {task}. The gradients are fungrad's, the steps optax's."
 
 
-def overview(report: Report, config: Config, parameters: int, result, train, test) -> None:
+def overview(report: Report, parameters: int, result, train, test) -> None:
     shown = {"accuracy": "{:.1%}", "r2": "{:.3f}", "rmse": "{:.1f}", "loss": "{:.4f}"}
     chief = "accuracy" if "accuracy" in test else "r2"
     label = {"accuracy": "accuracy", "r2": "R²"}[chief]
+    if result.failure is not None:
+        report.text("The descent failed; what follows is measured with the last good parameters.")
     report.cards(
         {
             f"test {label}": shown[chief].format(test[chief]),
@@ -163,13 +165,12 @@ def overview(report: Report, config: Config, parameters: int, result, train, tes
         }
     )
     report.table(
-        ["", *train],
+        ["", *({"r2": "R²", "rmse": "root mean square error"}.get(name, name) for name in train)],
         [
             [part, *(shown[name].format(value) for name, value in measured.items())]
             for part, measured in (("training", train), ("test", test))
         ],
-        caption=f"After {config.epochs} epochs. The descent stopped because: "
-        f"{result.stopped_because}.",
+        caption=f"The descent ended because {result.stopped_because}.",
     )
 
 
