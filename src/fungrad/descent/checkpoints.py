@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fungrad.descent.problem import Problem
+
 # Without `every`, checkpoints may take this share of the time.
 SHARE = 0.1
 DIGEST = hashlib.sha256().digest_size * 2
@@ -46,17 +48,17 @@ class Checkpoint:
 class Store:
     """The checkpoints of one run: the newest whole one is kept."""
 
-    def __init__(self, checkpoint: Checkpoint | str | os.PathLike[str], description: Mapping):
+    def __init__(self, checkpoint: Checkpoint | str | os.PathLike[str]):
         self.every = checkpoint.every if isinstance(checkpoint, Checkpoint) else None
         folder = checkpoint.folder if isinstance(checkpoint, Checkpoint) else checkpoint
         self.folder = Path(folder).absolute()
-        self.description = dict(description)
         self._orbax = _import_orbax()
         _require_writable(self.folder)
         options = self._orbax.CheckpointManagerOptions(
             max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
         )
         self._manager = self._orbax.CheckpointManager(self.folder, options=options)
+        self._description: Mapping[str, Any] = {}
         self._saved = 0.0  # when the last save ended, and how long it took
         self._took = 0.0
 
@@ -66,12 +68,15 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._manager.close()
 
-    def restore(self, state: Any) -> tuple[Any, np.ndarray]:
+    def restore(self, state: Any, description: Mapping[str, Any]) -> tuple[Any, np.ndarray]:
         """The newest checkpoint's state and history; `state` itself where there is none.
+
+        `description` is that of the run, for this checkpoint and for those to come.
 
         Raises:
             ValueError: if another run wrote it.
         """
+        self._description = description
         label = self._manager.latest_step()
         if label is None:
             return state, np.zeros(0)
@@ -101,7 +106,7 @@ class Store:
         self._manager.save(
             len(history),
             args=args.Composite(
-                description=args.JsonSave(self.description),
+                description=args.JsonSave(dict(self._description)),
                 arrays=args.StandardSave(_packed(state) | {"history": history}),
             ),
         )
@@ -109,8 +114,8 @@ class Store:
         self._took = self._saved - began
 
     def _compare(self, theirs: Mapping[str, Any]) -> None:
-        for name in {**self.description, **theirs}:  # the plainest differences come first
-            mine, other = self.description.get(name), theirs.get(name)
+        for name in {**self._description, **theirs}:  # the plainest differences come first
+            mine, other = self._description.get(name), theirs.get(name)
             if mine != other:
                 raise ValueError(
                     f"the checkpoint in {self.folder} is of another run: {name}: "
@@ -118,19 +123,19 @@ class Store:
                 )
 
 
-def describe(
-    state: Any, data: Any, keys: Any, settings: Mapping[str, Any], traced: Any
-) -> dict[str, Any]:
+def describe(problem: Problem, state: Any, data: Any, keys: Any, traced: Any) -> dict[str, Any]:
     """What must agree between a checkpoint and the run that goes on from it.
 
-    The last entry is a digest of the traced step, which holds the cost's and the optimizer's
-    operations and constants: another learning rate is another step.
+    The last entry is a digest of the traced steps, which hold the cost's and the optimizer's
+    operations and constants: another learning rate makes other steps.
     """
     return {
         "params": _shapes(state.params),
         "the optimizer's state": _shapes(state.method),
         "data": _shapes(data),
-        **settings,
+        "batch_size": problem.batch_size,
+        "window": problem.window,
+        "tolerance": problem.tolerance,
         "the values of the data": _digest(jax.tree.leaves(data)),
         "the key": _digest(jax.tree.leaves(keys)),
         "the version of JAX": jax.__version__,

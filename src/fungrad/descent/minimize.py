@@ -146,8 +146,9 @@ def _run(
     with contextlib.ExitStack() as stack:
         store, history = None, np.zeros(0)
         if checkpoint is not None:
-            store = stack.enter_context(_store(task, compiled, state, data, keys, checkpoint))
-            state, history = store.restore(state)
+            store = stack.enter_context(Store(checkpoint))
+            traced = compiled.trace(state, jnp.int32(0), task.rows(keys, 0), data, keys)
+            state, history = store.restore(state, describe(task, state, data, keys, traced))
             _require_not_beyond(task, int(state.step), store)
         history, step, size = [history], int(state.step), 16
         show = stack.enter_context(bar(progress, task.total, step))
@@ -193,19 +194,6 @@ def _next_checkpoint(store: Store | None, step: int) -> list[int]:
     """The step at which the next checkpoint is due, where that is known."""
     every = store.every if store is not None else None
     return [] if every is None else [step - step % every + every]
-
-
-def _store(
-    task: Problem, compiled: Any, state: State, data: Any, keys: Keys, checkpoint: Any
-) -> Store:
-    settings = {
-        "the number of examples": task.examples,
-        "batch_size": task.batch_size,
-        "window": task.window,
-        "tolerance": task.tolerance,
-    }
-    traced = compiled.trace(state, jnp.int32(0), task.rows(keys, 0), data, keys)
-    return Store(checkpoint, describe(state, data, keys, settings, traced))
 
 
 def _require_not_beyond(task: Problem, step: int, store: Store) -> None:

@@ -15,7 +15,7 @@ from fungrad.descent.methods import Method, require_real, update
 from fungrad.descent.objective import Objective
 
 # The strategies of evosax that sample around a mean with a first deviation.
-STRATEGIES = ("CMA_ES", "LM_MA_ES", "SNES", "Sep_CMA_ES", "xNES")
+STRATEGIES = ("CMA_ES", "SNES", "Sep_CMA_ES", "xNES")
 
 
 def spsa(
@@ -32,7 +32,7 @@ def spsa(
 
     Args:
         optimizer: an optax optimizer, such as `optax.sgd(1e-2)`.
-        radius: c, or a function of the step's number, such as `lambda k: 0.1 / (k + 1) ** 0.101`.
+        radius: c, or a function of the step's number as optax's schedules are.
         directions: the number of independent Δ whose estimates are averaged.
 
     Source: [spall1992].
@@ -65,7 +65,8 @@ def spsa(
 
     def step(objective: Objective, params: Any, state: Any, key: Any):
         count, inner = state
-        c = radius(count) if callable(radius) else radius
+        with jax.numpy_dtype_promotion("standard"):  # as optax calls its schedules
+            c = radius(count) if callable(radius) else radius
 
         def estimate(key: jax.Array) -> Any:
             delta = _signs(key, params)
