@@ -1,10 +1,13 @@
-"""Writes the generated parts of the pages in docs/ again: `make docs`. A test keeps them current.
+"""Writes what is generated in docs/ again: `make docs`. Tests keep it current.
 
-A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A generated part of a page stands between `<!-- generated: NAME -->` and `<!-- end -->`; graph.svg
+is the picture that the first example of the README draws.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 import fungrad as fg
 
 HERE = Path(__file__).parent
+README = HERE.parent / "README.md"
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # Functions of one array, each with a point where it has no derivative.
@@ -81,6 +85,18 @@ def pages() -> list[Path]:
     return [page for page in sorted(HERE.glob("*.md")) if PART.search(page.read_text("utf-8"))]
 
 
+def graph() -> str:
+    """The SVG of `picture` in the first example of the README."""
+    example = re.search(
+        r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    assert example, "the README has no python block"
+    namespace: dict = {}
+    with contextlib.redirect_stdout(io.StringIO()):
+        exec(example[1], namespace)
+    return namespace["picture"].svg
+
+
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
     """A markdown table."""
     lines = [head, ["---"] * len(head), *rows]
@@ -104,3 +120,5 @@ if __name__ == "__main__":
     for page in pages():
         page.write_text(renewed(page), "utf-8")
         print(f"wrote {page}")
+    (HERE / "graph.svg").write_text(graph(), "utf-8")
+    print(f"wrote {HERE / 'graph.svg'}")

@@ -3,6 +3,7 @@
 from fungrad import descent, layers, losses, models, notation
 from fungrad.custom import custom
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
+from fungrad.inspect import draw
 from fungrad.passes import MissingRuleError, MissingRuleWarning, RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
@@ -21,6 +22,7 @@ __all__ = [
     "at",
     "custom",
     "descent",
+    "draw",
     "grad",
     "hessian",
     "hvp",

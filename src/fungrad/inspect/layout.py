@@ -1,0 +1,180 @@
+"""Where to draw the items of an acyclic graph: in columns, every link from left to right.
+
+The layered method [sugiyama1981] in its three steps: a column for each item, an order within each
+column that has few crossings, and heights that keep links straight. A link that passes a column
+has a place there too, so that it runs between the items and not through them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+Link = tuple[int, int]
+Point = tuple[float, float]
+
+BETWEEN_COLUMNS, BETWEEN_ROWS, SWEEPS = 24.0, 14.0, 12
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Places in a plane with x to the right and y downwards, the top left corner at (0, 0).
+
+    Attributes:
+        size: width and height of the whole.
+        centers: of each item.
+        routes: for each link the points that it passes, from the right edge of one item to the
+            left edge of another: level within a column, then up or down to the next, and so on.
+    """
+
+    size: Point
+    centers: list[Point]
+    routes: list[list[Point]]
+
+
+def layout(sizes: Sequence[Point], links: Sequence[Link]) -> Layout:
+    """Place items of the given widths and heights.
+
+    Args:
+        sizes: (width, height) of each item.
+        links: pairs (from, to) of indices, from < to.
+
+    >>> layout([(20.0, 10.0), (30.0, 10.0)], [(0, 1)]).centers
+    [(10.0, 5.0), (59.0, 5.0)]
+    """
+    columns_of = _columns_of(len(sizes), links)
+    chains, sizes = [], list(sizes)
+    for start, end in links:
+        passed = range(columns_of[start] + 1, columns_of[end])
+        chains.append([start, *range(len(sizes), len(sizes) + len(passed)), end])
+        sizes += [(0.0, 0.0)] * len(passed)
+        columns_of += passed
+    before: list[list[int]] = [[] for _ in sizes]
+    after: list[list[int]] = [[] for _ in sizes]
+    for chain in chains:
+        for start, end in pairwise(chain):
+            before[end].append(start)
+            after[start].append(end)
+
+    columns = _ordered(columns_of, before, after)
+    y = _heights(columns, [height for _, height in sizes], before, after)
+    lefts, rights, edge = [], [], 0.0
+    for column in columns:
+        lefts.append(edge)
+        rights.append(edge + max(sizes[i][0] for i in column))
+        edge = rights[-1] + BETWEEN_COLUMNS
+    centers = [((lefts[c] + rights[c]) / 2, y[i]) for i, c in enumerate(columns_of)]
+
+    def route(chain: list[int]) -> list[Point]:
+        (start, *_), (*_, end) = chain, chain
+        within = [(x[columns_of[i]], y[i]) for i in chain for x in (lefts, rights)]
+        leaves = (centers[start][0] + sizes[start][0] / 2, y[start])
+        arrives = (centers[end][0] - sizes[end][0] / 2, y[end])
+        return [leaves, *within[1:-1], arrives]
+
+    items = range(len(sizes) - sum(len(chain) - 2 for chain in chains))
+    bottom = max((y[i] + sizes[i][1] / 2 for i in range(len(sizes))), default=0.0)
+    routes = [route(chain) for chain in chains]
+    return Layout((max(rights, default=0.0), bottom), [centers[i] for i in items], routes)
+
+
+def _columns_of(count: int, links: Sequence[Link]) -> list[int]:
+    """One column after the last predecessor; what has none, one before its first successor."""
+    columns = [0] * count
+    for start, end in sorted(links, key=lambda link: link[1]):
+        columns[end] = max(columns[end], columns[start] + 1)
+    ends = {end for _, end in links}
+    for i in range(count):
+        nearest = [columns[end] for start, end in links if start == i]
+        if i not in ends and nearest:
+            columns[i] = min(nearest) - 1
+    return columns
+
+
+def _ordered(
+    columns_of: list[int], before: list[list[int]], after: list[list[int]]
+) -> list[list[int]]:
+    """The columns, each in the order with the fewest crossings that the sweeps come upon.
+
+    They begin in the order of a walk from the last items back, which meets operands in theirs.
+    """
+    walk: dict[int, None] = {}
+    stack = [item for item, following in enumerate(after) if not following][::-1]
+    while stack:
+        if (item := stack.pop()) not in walk:
+            walk[item] = None
+            stack += reversed(before[item])
+    columns: list[list[int]] = [[] for _ in range(max(columns_of, default=-1) + 1)]
+    for item in walk:
+        columns[columns_of[item]].append(item)
+
+    best, fewest = [list(column) for column in columns], _crossings(columns, after)
+    for sweep in range(SWEEPS):
+        forward = sweep % 2 == 0
+        neighbours = before if forward else after
+        row = {item: float(k) for column in columns for k, item in enumerate(column)}
+        for column in columns if forward else reversed(columns):
+            middle = {i: _mean([row[n] for n in neighbours[i]], row[i]) for i in column}
+            column.sort(key=middle.__getitem__)
+            row.update((item, float(k)) for k, item in enumerate(column))
+        if (crossings := _crossings(columns, after)) < fewest:
+            best, fewest = [list(column) for column in columns], crossings
+    return best
+
+
+def _crossings(columns: list[list[int]], after: list[list[int]]) -> int:
+    row = {item: k for column in columns for k, item in enumerate(column)}
+    crossings = 0
+    for column in columns:
+        ends = [row[end] for start in column for end in sorted(after[start], key=row.__getitem__)]
+        crossings += sum(a > b for k, b in enumerate(ends) for a in ends[:k])
+    return crossings
+
+
+def _heights(
+    columns: list[list[int]],
+    heights: list[float],
+    before: list[list[int]],
+    after: list[list[int]],
+) -> list[float]:
+    """The y of each item: near the mean of its neighbours', in the order of its column."""
+    y = [0.0] * len(heights)
+
+    def settle(column: list[int], wish: Callable[[int], float]) -> None:
+        offsets, edge = [], 0.0
+        for item in column:
+            offsets.append(edge + heights[item] / 2)
+            edge += heights[item] + BETWEEN_ROWS
+        rises = _increasing([wish(i) - o for i, o in zip(column, offsets, strict=True)])
+        for item, rise, offset in zip(column, rises, offsets, strict=True):
+            y[item] = rise + offset
+
+    for column in columns:
+        settle(column, lambda item: 0.0)
+    for sweep in range(SWEEPS):
+        neighbours = after if sweep % 2 == 0 else before
+        for column in reversed(columns) if sweep % 2 == 0 else columns:
+            settle(column, lambda i, n=neighbours: _mean([y[k] for k in n[i]], y[i]))
+    top = min((y[i] - heights[i] / 2 for i in range(len(y))), default=0.0)
+    return [value - top for value in y]
+
+
+def _increasing(wishes: list[float]) -> list[float]:
+    """The increasing sequence nearest to the wishes, in squares: neighbours that cross are pooled.
+
+    >>> _increasing([1.0, 3.0, 2.0])
+    [1.0, 2.5, 2.5]
+    """
+    pools: list[list[float]] = []
+    for wish in wishes:
+        pools.append([wish])
+        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    return [_mean(pool) for pool in pools for _ in pool]
+
+
+def _mean(numbers: list[float], otherwise: float = 0.0) -> float:
+    return math.fsum(numbers) / len(numbers) if numbers else otherwise
