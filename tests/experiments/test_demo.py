@@ -30,6 +30,7 @@ def test_gradients_are_those_of_jax(smoke):
     for name, limit in (("float32", 1e-6), ("float64", 1e-15)):
         assert list(differences[name]) == [f"params[{i}].{p}" for i in range(3) for p in "Wb"]
         assert max(differences[name].values()) < limit
+    assert max(differences["wrong rule"].values()) > 1e-5
 
 
 def test_the_network_learns_the_digits(tmp_path):
