@@ -24,28 +24,29 @@ from fungrad.rulebook import rule
 )
 def sort(g, out, *operands, dimension, is_stable, num_keys):
     """outₖ = P xₖ, P the permutation that sorts the keys        ∂outₖ/∂xₖ = P"""
-    # To sort the numbers 0, 1, 2, ... along gives the permutation. Gradient j belongs to the
-    # operand's entry order[j], so sorting by `order` carries it there: Pᵀ undoes P.
-    present = [i for i, entry in enumerate(g) if entry is not None]
+    # Sorting the numbers 0, 1, 2, ... along shows where each entry came from: P's columns.
     numbers = lax.broadcasted_iota("int32", out[0].shape, dimension)
-    how = {"dimension": dimension, "is_stable": is_stable}
-    *_, order = lax.sort((*operands, numbers), num_keys=num_keys, **how)
-    _, *back = lax.sort((order, *(g[i] for i in present)), num_keys=1, **how)
-    gradients = dict(zip(present, back, strict=True))
-    return [gradients.get(i) for i in range(len(operands))]
+    how = {"dimension": dimension, "is_stable": is_stable, "num_keys": num_keys}
+    *_, order = lax.sort((*operands, numbers), **how)
+
+    def back(g):
+        return None if g is None else lambda: _to_positions(g, g.shape, order, dimension)
+
+    return [back(entry) for entry in g]
 
 
-def _to_positions(g, like, positions, axis):
-    """Zeros of the shape of `like`, with g at the positions along the axis."""
-    others = tuple(i for i in range(like.ndim) if i != axis % like.ndim)
+def _to_positions(g, shape, positions, axis):
+    """Zeros, with g at the positions along the axis, which are all different."""
+    axis %= g.ndim
+    others = tuple(i for i in range(g.ndim) if i != axis)
     numbers = lax.ScatterDimensionNumbers(
         update_window_dims=(),
-        inserted_window_dims=(axis % like.ndim,),
-        scatter_dims_to_operand_dims=(axis % like.ndim,),
+        inserted_window_dims=(axis,),
+        scatter_dims_to_operand_dims=(axis,),
         operand_batching_dims=others,
         scatter_indices_batching_dims=others,
     )
-    zeros, indices = lax.full(like.shape, 0, g.dtype), lax.expand_dims(positions, [like.ndim])
+    zeros, indices = lax.full(shape, 0, g.dtype), lax.expand_dims(positions, [g.ndim])
     return lax.scatter_add(zeros, indices, g, numbers, unique_indices=True, mode="drop")
 
 
@@ -60,7 +61,7 @@ def _to_positions(g, like, positions, axis):
 )
 def top_k(g, out, x, *, axis=-1, **_):
     """out = S x, S the rows of I at the k largest        ∂out/∂x = S"""
-    return None if g[0] is None else _to_positions(g[0], x, out[1], axis)
+    return None if g[0] is None else _to_positions(g[0], x.shape, out[1], axis)
 
 
 @rule(
@@ -73,4 +74,4 @@ def top_k(g, out, x, *, axis=-1, **_):
 )
 def approx_top_k(g, out, x, *, reduction_dimension, **_):
     """out = S x, S the rows of I at the k entries chosen        ∂out/∂x = S"""
-    return None if g[0] is None else _to_positions(g[0], x, out[1], reduction_dimension)
+    return None if g[0] is None else _to_positions(g[0], x.shape, out[1], reduction_dimension)
