@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 import optax
@@ -20,14 +22,14 @@ def optimizers() -> dict[str, Callable[..., Any]]:
     """Every optimizer that needs no more than a learning rate, by its name.
 
     >>> import fungrad as fg
-    >>> {"sgd", "adam", "lbfgs", "newton_cg"} <= set(fg.descent.optimizers())
+    >>> {"sgd", "adam", "nadamw", "lbfgs", "newton_cg"} <= set(fg.descent.optimizers())
     True
     """
     known = {
         name: member
         for module in (optax.contrib, optax)
         for name, member in vars(module).items()
-        if inspect.isfunction(member) and _is_optimizer(name, member)
+        if isinstance(member, FunctionType | partial) and _is_optimizer(name, member)
     }
     return known | {"newton_cg": newton_cg, "evolution": evolution, "spsa": _spsa}
 
