@@ -119,7 +119,7 @@ def descend(
         params,
         optimizer=method.optimizer,
         steps=config.steps,
-        tolerance=1e-8,
+        tolerance=1e-8 if method.order else None,  # values of random steps may agree by chance
         key=jax.random.key(config.seed),
         progress=True,
     ).history
