@@ -7,6 +7,7 @@ is the picture that the first example of the README draws.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import re
 from collections.abc import Callable, Iterable
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import fungrad as fg
+from experiments.lecture_examples import SEEDS
+from experiments.lecture_examples import table as seeds
 
 HERE = Path(__file__).parent
 README = HERE.parent / "README.md"
@@ -72,7 +75,16 @@ def gradient_of(text: str, x, grad: Callable = fg.grad):
     return grad(function)(jnp.asarray(x, jnp.float32))
 
 
-PARTS = {"kinks_of_rules": kinks_of_rules, "kinks_of_functions": kinks_of_functions}
+def slips_of(seed: str) -> str:
+    """Every place where a seed errs, with what is right."""
+    return table(seeds.HEAD, seeds.remarks(seed))
+
+
+PARTS = {
+    "kinks_of_rules": kinks_of_rules,
+    "kinks_of_functions": kinks_of_functions,
+    **{f"slips_{seed}": functools.partial(slips_of, seed) for seed in SEEDS},
+}
 
 
 def renewed(page: Path) -> str:

@@ -105,7 +105,7 @@ class Row:
         value: what the differentiator gives; None where the seed errs in words alone.
         reading: the printed numbers, or the printed formula evaluated to the letter.
         margin: how far apart the two may be: half a unit of the last digit that is shown.
-        literal: the reading is a formula evaluated on the same numbers, not digits.
+        kind: "digits", "formula" (the reading is evaluated on the same numbers), "size", "words".
         remark: what is right and why; None where the seed is right.
     """
 
@@ -115,7 +115,7 @@ class Row:
     value: np.ndarray | None = None
     reading: np.ndarray | None = None
     margin: np.ndarray | None = None
-    literal: bool = False
+    kind: str = "words"
     remark: Remark | None = None
 
     @property
@@ -127,7 +127,10 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        return "agrees" if self.remark is None else self.remark.kind
+        """A remark's kind; without one "agrees", or "unexplained" if it does not."""
+        if self.remark is not None:
+            return self.remark.kind
+        return "agrees" if self.agrees else "unexplained"
 
     def slip(self, right: str, why: str) -> Row:
         return replace(self, remark=Remark("slip", right, why))
@@ -157,20 +160,21 @@ def shown(lines: str, quantity: str, printed: str, value: Any) -> Row:
     margin = [[0.5 * 10.0 ** -len(n[1]) if n[1] else 0.0 for n in row] for row in digits]
     reading, margin, value = np.squeeze(reading), np.squeeze(margin), np.squeeze(numbers(value))
     slack = SLACK * np.maximum(np.abs(reading), 1.0)
-    return Row(lines, quantity, bracketed(printed), value, reading, margin + slack)
+    return Row(lines, quantity, bracketed(printed), value, reading, margin + slack, "digits")
 
 
 def formula(lines: str, quantity: str, printed: str, reading: Any, value: Any) -> Row:
     """A formula of the seed; `reading` is that formula to the letter, on the same numbers."""
     value, reading = numbers(value), numbers(reading)
     margin = SLACK * max(float(np.max(np.abs(value), initial=0.0)), 1.0)
-    return Row(lines, quantity, printed, value, reading, np.asarray(margin), literal=True)
+    return Row(lines, quantity, printed, value, reading, np.asarray(margin), "formula")
 
 
 def sized(lines: str, quantity: str, printed: tuple[int, ...], array: Any) -> Row:
     """The size of an array, [m × n]."""
     text = f"[{' × '.join(map(str, printed))}]"
-    return Row(lines, quantity, text, numbers(np.shape(array)), numbers(printed), numbers(0))
+    value = numbers(np.shape(array))
+    return Row(lines, quantity, text, value, numbers(printed), numbers(0), "size")
 
 
 def words(lines: str, quantity: str, printed: str) -> Row:

@@ -108,6 +108,15 @@ def matrix_calculus(ad):
     yield words("55, 197", "parameters of layer l", "θ_I, layer I").damage(
         "θ_l, layer l", "the letter l was read as I"
     )
+    yield words("72, 83", "J(θ) as a function of the parameters", "Σᵢ, from i = 1").damage(
+        "Σᵢ over i = 1 … N", "the formula is in two pieces, without the upper limit"
+    )
+    yield words("210-221", "the three outputs of layer l", "a_l, b_l; ∂f/∂θ").damage(
+        "∂J/∂x_{l−1} = ∂J/∂x_l ∂f_l/∂x_{l−1}; ∂f_l/∂θ_l", "left sides and subscripts are lost"
+    )
+    yield words("236-239", "3. Parameter update", "∂J/∂θ_l = ∂J/∂x_l ∂f_l/∂θ_l").convention(
+        "θ_l ← θ_l + η (∂J/∂θ_l)ᵀ", "the line stops at the gradient; 270 has the update"
+    )
 
 
 @example("000", "242-277", "The linear layer, and a whole perceptron backward")

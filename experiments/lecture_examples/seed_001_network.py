@@ -66,6 +66,9 @@ def forward(ad):
     yield shown("512, 614", "ŷ₃ in the loss", "0.0571", guess[2]).slip(
         "0.0572", "not the seed's own 0.0569 either: it comes from the wrong third row of Z"
     )
+    yield words("510, 512", "L", "L₂(y, y); a column of two losses").damage(
+        "L₂(ŷ, y); three losses", "512 repeats the formula with all three"
+    )
     yield words("512", "the third loss", "L₂(ŷ₁, y₃)").slip("L₂(ŷ₃, y₃)", "the observation is 3")
     yield shown("512", "L = (ŷ − y)²", "63.0841 119.7482 98.9643", loss).slip(
         "(63.0952, 119.7460, 98.8588)", "ŷ of 508; and 98.9643 is a misprint of its own 98.8643"
@@ -113,7 +116,7 @@ def backward(ad):
     first = np.array([1, *Z[0]])
     yield shown("540", "∂ŷᵢ/∂zᵢ* = vᵀ", "0.01 0.02 0.03 0.04", ad.grad(jnp.dot)(first, out))
     slope = np.diagonal(ad.jacobian(layers.sigmoid)(A.T.ravel())).reshape(3, 3)
-    yield formula("542", "σ′(W X*ᵀ)", "W X*ᵀ (1 − W X*ᵀ)", A.T * (1 - A.T), slope).slip(
+    yield formula("542, 632", "σ′(W X*ᵀ)", "W X*ᵀ (1 − W X*ᵀ)", A.T * (1 - A.T), slope).slip(
         "Z (1 − Z)",
         "the slope is written with what is squashed, Z = σ(W X*ᵀ); the numbers are right",
     )
@@ -143,6 +146,12 @@ def backward(ad):
         )
     yield words("565", "the second slopes of Z₂, the first of Z₃", "0.2495, 0.2494").slip(
         "0.2494, 0.2497", "542 has them; even the product that is meant is copied wrongly"
+    )
+    yield words("567-573, 639", "∂L/∂w₂, ∂L/∂w₃", "= 57.6568 · (0.02, 0.03, 0.03) · …").damage(
+        "(0.02, 0.03, 0.04)", "the left sides and some digits are lost; 561 and 565 have them"
+    )
+    yield words("626-628", "Dŷ/DZ", "a column of derivatives by Z₁*, …, Z₄*").slip(
+        "a row (v₂ v₃ v₄) for each observation", "Z₁* is the column of ones, and no variable"
     )
     yield words("568", "∂L/∂ŷ", "57.6568").slip(
         "(−15.887, −21.886, −19.886)",

@@ -136,7 +136,7 @@ def several_classes(ad):
     )
     one_number = np.sum(error * np.diag(V) * z * (1 - z) * X)
     yield formula(
-        "264", "∂E/∂wⱼ", "Σⱼ Σᵢ (ŷⱼ − 1(y = j)) vⱼ zⱼ (1 − zⱼ) xⱼ", one_number, by_W
+        "263, 264", "∂E/∂wⱼ", "Σⱼ Σᵢ (ŷⱼ − 1(y = j)) vⱼ zⱼ (1 − zⱼ) xⱼ", one_number, by_W
     ).slip(
         "∂E/∂wₕ = Σᵢ Σⱼ (ŷⱼ − 1(y = j)) vⱼₕ zₕ (1 − zₕ) x",
         "as in question 5: summed over the classes j, by hidden unit h, with the whole x",

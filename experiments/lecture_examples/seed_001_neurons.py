@@ -40,13 +40,14 @@ def neuron(ad):
     )
     evaluated = np.array([sqrt(6) / 3, sqrt(6) / 3])
     yield formula("23", "n̂, evaluated", "(√6/3, √6/3)", evaluated, unit).slip(
-        "(0.5547, 0.8321)", "not even the seed's own (2, 3)/√14 = (0.5345, 0.8018)"
+        "(0.5547, 0.8321)",
+        "nor the seed's own (2, 3)/√14 = (0.5345, 0.8018), perhaps misread from (√14/7, 3√14/14)",
     )
     yield formula("24", "d", "−θ₀/√(θ₀² + θ₁² + θ₂²)", -1 / sqrt(14), distance).slip(
         "−1/√13 = −0.2774", "θ₀ does not enter the norm"
     )
     yield formula("24", "d, evaluated", "−√6/6", -sqrt(6) / 6, distance).slip(
-        "−0.2774", "not even the seed's own −1/√14 = −0.2673"
+        "−0.2774", "nor the seed's own −1/√14 = −0.2673, perhaps misread from −√14/14"
     )
     yield shown("29", "step(0.0001)", "1", layers.step(jnp.array(0.0001)))
     yield shown("29", "1/(1 + exp(−0.0001))", "0.500025", layers.sigmoid(jnp.array(0.0001)))
@@ -127,6 +128,9 @@ def logistic(ad):
         "θ − η Σ (σ(θᵀxᵢ) − yᵢ) xᵢ",
         theta - eta * (sigma - y) @ X,
         theta - eta * gradient,
+    )
+    yield words("117", "the amount of change", "the input times the summed errors").slip(
+        "the sum of the errors, each times its own input", "as 115 has it"
     )
     easy = np.array([[1.0, 2.0, 0.5]]), np.array([1.0])
     one = slope_of_loss(np.array([0.5, 1.0, 1.0]), *easy)

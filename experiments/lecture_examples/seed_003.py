@@ -187,7 +187,7 @@ def classifier(ad):
     yield words("100", "the best W, b", "arg max of the mean loss").slip(
         "arg min", "a loss is made small; 102 solves it by gradient descent"
     )
-    yield words("13, 23, 80, 359, 574", "single letters", "q(x), v, u, Σ_{i,i}, P_n").damage(
+    yield words("13, 23, 80, 205, 359, 574", "single letters", "q(x), v, u, Σ_{i,i}, P_n").damage(
         "g(x), y, y, Σ_{i,j}, P_s", "small letters were read wrongly"
     )
 

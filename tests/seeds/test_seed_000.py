@@ -102,13 +102,12 @@ def test_one_iteration_by_descent_lowers_the_loss():
 
     x0, y = jnp.array([1.0, 0.1]), jnp.array([0.5])
     weights = [jnp.array([[1.0, -3.0], [0.2, 1.0]]), jnp.array([[1.0, -1.0]])]
-    step = fg.descent.minimize(loss, weights, optimizer=optax.sgd(0.2), steps=2)
     once = fg.descent.minimize(loss, weights, optimizer=optax.sgd(0.2), steps=1)
     expected = tanh_network()
     np.testing.assert_allclose(once.params[0], expected["W₀ + η (∂L/∂W₀)ᵀ"], rtol=1e-12)
     np.testing.assert_allclose(once.params[1], expected["W₁ + η (∂L/∂W₁)ᵀ"], rtol=1e-12)
-    np.testing.assert_allclose(step.history[0], expected["L = ½ (x₃ − y)²"], rtol=1e-12)
-    assert step.history[1] < step.history[0]
+    np.testing.assert_allclose(once.history[0], expected["L = ½ (x₃ − y)²"], rtol=1e-12)
+    assert loss(once.params) < once.history[0]
 
 
 def test_momentum_continues_in_the_direction_of_the_previous_update():
@@ -142,16 +141,6 @@ def test_a_batch_of_one_updates_after_each_example():
     )
     np.testing.assert_allclose(each.params, [0.5, 1.0], rtol=1e-12)  # the two do not interact
     assert len(each.history) == 2
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "steps"),
-    [(optax.sgd(0.1), 200), (fg.descent.newton_cg(), 20)],
-    ids=["first order", "second order"],
-)
-def test_every_order_finds_the_bottom_of_the_bowl(optimizer, steps):
-    found = fg.descent.minimize(bowl, jnp.array([2.0, 1.0]), optimizer=optimizer, steps=steps)
-    np.testing.assert_allclose(found.params, jnp.linalg.solve(A, B), atol=1e-8)
 
 
 def test_unit_visualisation_goes_uphill_to_its_closed_form():
