@@ -44,8 +44,8 @@ class Draw:
 
     def complex(self, *shape: int) -> jax.Array:
         """Complex numbers between 0.5 and 1 in size, in every direction."""
-        size, angle = self.uniform(*shape, low=0.5), self.uniform(*shape, low=-np.pi, high=np.pi)
-        return size * jnp.exp(1j * angle)
+        size, angle = self._random.uniform(0.5, 1, shape), self._random.uniform(-3, 3, shape)
+        return jnp.asarray(size * np.exp(1j * angle))
 
     def integers(self, *shape: int, low: int = 0, high: int = 5) -> jax.Array:
         """Integers from low to high − 1."""
@@ -53,11 +53,11 @@ class Draw:
 
     def boolean(self, *shape: int) -> jax.Array:
         """Truth values."""
-        return self.integers(*shape, high=2) == 1
+        return jnp.asarray(self._random.integers(0, 2, shape) == 1)
 
     def permutation(self, n: int) -> jax.Array:
-        """0, 1, …, n − 1 in another order, as floats: no two are equal."""
-        return self.values(*self._random.permutation(n))
+        """The integers 0, 1, …, n − 1 in another order."""
+        return jnp.asarray(self._random.permutation(n))
 
     def values(self, *numbers: float) -> jax.Array:
         """These floats."""
@@ -105,7 +105,7 @@ def examples(rule: Any, seed: int = 0) -> list[Example]:
     ['f', 'c']
     """
     given = rule.example(Draw(seed)) if rule.example is not None else None
-    if given is None or given == []:
+    if given is None or (isinstance(given, list) and not given):
         raise ValueError(
             f"the rule of {rule.primitive!r} has no example; give it one, such as "
             "example=lambda draw: draw.uniform(3)"

@@ -147,6 +147,28 @@ def _to_the(y):
     return lambda x: lax.integer_pow(x, y)
 
 
+@elementwise(
+    "polynomial",
+    example=lambda draw: [
+        (_polynomial, draw.uniform(3), draw.uniform(3), draw.uniform(), draw.uniform(3)),
+        (_polynomial, draw.complex(3), draw.complex(), draw.complex()),
+        (_polynomial, draw.uniform(3), draw.uniform(3)),
+    ],
+)
+def polynomial(g, z, x, *c, unroll=None):
+    """z = Σₖ cₖ xᵏ        ∂z/∂x = diag(Σₖ k cₖ xᵏ⁻¹)        ∂z/∂cₖ = diag(xᵏ)"""
+
+    def by_x():
+        slopes = [k * c_k for k, c_k in enumerate(c)][1:] or [lax.full_like(c[0], 0)]
+        return g * lax.polynomial(x, slopes, unroll=unroll)
+
+    return by_x, *(lambda k=k: g * lax.integer_pow(x, k) for k in range(len(c)))
+
+
+def _polynomial(x, *coefficients):
+    return lax.polynomial(x, coefficients)
+
+
 def _powers(draw):
     integers = draw.values(-1.0, 0.0, 1.0, 2.0).astype("int32")
     return [

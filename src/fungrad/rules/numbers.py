@@ -47,7 +47,7 @@ def conj(g, z, x):
         draw.uniform(3),
         draw.complex(3),
         draw.kink(draw.values(0.0, -0.0)),
-        draw.kink(draw.values(0.0) * 1j),
+        draw.kink(draw.values(0.0).astype("complex")),
     ],
     kink="at 0: 1 for a float, 0 for a complex number",
 )
@@ -70,8 +70,9 @@ def sign(g, z, x):
     # Re(h dx) = Re(g dz) = −Im(g z) Im(z̄ dx)/|x| = Re(i z̄ dx) Im(g z)/|x| for every dx.
     if not jnp.iscomplexobj(x):
         return None
-    size = lax.abs(x)
-    turn = lax.imag(g * z) / lax.select(size == 0, lax.full_like(size, 1), size)
+    size = lax.select(x == 0, lax.full_like(z.real, 1), lax.abs(x))
+    z = x / size.astype(x.dtype)
+    turn = lax.imag(g * z) / size
     return lax.conj(z) * lax.complex(lax.full_like(turn, 0), turn)
 
 

@@ -151,7 +151,6 @@ def _padded(*padding_config):
     example=lambda draw: [
         (_concatenated(1), draw.uniform(2, 1), draw.uniform(2, 3), draw.uniform(2, 2)),
         (_concatenated(0), draw.complex(2), draw.complex(1)),
-        (_concatenated(0), draw.uniform(2)),
     ],
 )
 def concatenate(g, z, *xs, dimension):

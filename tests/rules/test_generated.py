@@ -1,0 +1,79 @@
+"""The tests that every rule gets from its examples; `pytest -k tanh` runs those of one rule."""
+
+from functools import cache
+
+import jax
+import pytest
+
+import fungrad as fg
+from fungrad.check.examples import examples
+from fungrad.rulebook import Rule
+from tests import witnesses
+from tests.witnesses import check, node_of
+
+# The rules of primitives that this version of JAX lacks have nothing to be tested on.
+ABSENT = {name for name in ("log2", "one_minus_square", "polynomial") if not hasattr(jax.lax, name)}
+ALL = {rule.primitive: rule for rule in fg.rules if rule.primitive not in ABSENT}
+WITH_GRADIENT = [name for name, rule in ALL.items() if isinstance(rule, Rule) and not rule.reason]
+CALLS = [name for name, rule in ALL.items() if not isinstance(rule, Rule) and rule.example]
+
+every_rule = pytest.mark.parametrize("name", WITH_GRADIENT)
+
+
+@cache
+def nodes(name, kinks=False):
+    """The nodes of a rule's examples, with those at kinks if they are asked for."""
+    some = [example for example in examples(ALL[name]) if kinks or not example.kink]
+    assert some, f"the rule of {name!r} has no smooth example"
+    return [node_of(example, name) for example in some]
+
+
+@every_rule
+def test_gradients_are_those_of_jax_also_at_kinks(name):
+    check(witnesses.equals_jax, ALL[name], nodes(name, kinks=True))
+
+
+@every_rule
+def test_gradients_are_slopes(name):
+    check(witnesses.equals_differences, ALL[name], nodes(name))
+
+
+@every_rule
+def test_gradients_are_g_times_the_jacobian(name):
+    check(witnesses.equals_jacobian, ALL[name], _not_empty(nodes(name)))
+
+
+@every_rule
+def test_second_derivatives_are_those_of_jax(name):
+    check(witnesses.equals_jax_twice, ALL[name], nodes(name))
+
+
+@every_rule
+def test_vmap(name):
+    check(witnesses.keeps_under_vmap, ALL[name], nodes(name))
+
+
+@every_rule
+def test_float32(name):
+    low = [node.in_format("float32") for node in nodes(name)]
+    check(witnesses.equals_float64, ALL[name], low)
+
+
+@every_rule
+def test_bfloat16(name):
+    low = [node.in_format("bfloat16") for node in nodes(name) if not node.is_complex]
+    check(witnesses.equals_float64, ALL[name], low)
+
+
+@every_rule
+def test_a_linear_input_is_never_read(name):
+    check(witnesses.reads_no_linear_input, ALL[name], nodes(name))
+
+
+@every_rule
+def test_engine(name):
+    check(witnesses.engine_equals_jax, ALL[name], nodes(name, kinks=True))
+
+
+def _not_empty(some):
+    return [node for node in some if sum(g.size for g in node.g)]
