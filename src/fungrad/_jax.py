@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -149,6 +150,11 @@ def close(jaxpr: Any) -> Any:
     return jaxpr if hasattr(jaxpr, "consts") else pe.close_jaxpr(jaxpr)
 
 
+def open_constants(graph: Any) -> tuple[Any, list[Any]]:
+    """The graph with its constants as leading inputs, and their values."""
+    return pe.close_jaxpr(pe.convert_constvars_jaxpr(graph.jaxpr)), list(graph.consts)
+
+
 def graph_of(
     inputs: Sequence[Any],
     outputs: Sequence[Any],
@@ -215,6 +221,15 @@ def function_name(equation: Any) -> str | None:
     if "call_jaxpr" in params:
         return close(params["call_jaxpr"]).jaxpr.debug_info.func_name
     return None
+
+
+def closed_over_inputs(equation: Any) -> int:
+    """How many leading inputs of a call are values that its function closes over."""
+    params = equation.params
+    if "num_consts" in params:
+        return params["num_consts"]
+    names = close(params["jaxpr"]).jaxpr.debug_info.arg_names if "jaxpr" in params else None
+    return len(list(itertools.takewhile(lambda name: name == "", names or ())))
 
 
 def subgraphs(equation: Any) -> list[Any]:

@@ -272,7 +272,9 @@ class Selector:
     def select(self, nodes: list[Node]) -> list[Node]:
         """The nodes among `nodes` that it selects, in their order."""
         found = [node for node in nodes if self.matches(node)]
-        return found if self.index is None else found[self.index :][:1]
+        if self.index is None:
+            return found
+        return [found[self.index]] if -len(found) <= self.index < len(found) else []
 
     @property
     def sought(self) -> str:

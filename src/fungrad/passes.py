@@ -253,7 +253,7 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
     if step.rule.primitive == equation.primitive.name:
         several, params, hidden = equation.primitive.multiple_results, equation.params, 0
     else:  # the rule of a function: one output comes bare, closed-over values are not shown
-        several, params, hidden = len(out) > 1, {}, equation.params.get("num_consts", 0)
+        several, params, hidden = len(out) > 1, {}, _jax.closed_over_inputs(equation)
     if not several:
         (g_out,), (out,) = g_out, out
     answers = step.rule(g_out, out, *inputs[hidden:], **params)

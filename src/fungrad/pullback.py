@@ -70,8 +70,8 @@ def pullback_of(
         graph = _jax.trace(reader, chosen, _jax.source_of(fun))
     except jax.errors.ConcretizationTypeError as error:
         error.add_note(
-            "fungrad reads a function as a graph before it runs it, so Python code cannot branch on "
-            "the value of a differentiated argument. Use jax.lax.cond or jax.numpy.where; "
+            "fungrad reads a function as a graph before it runs it, so Python code cannot branch "
+            "on the value of a differentiated argument. Use jax.lax.cond or jax.numpy.where; "
             "arguments that are not differentiated keep their values."
         )
         raise
@@ -102,7 +102,7 @@ class _Reader:
         values = [next(given) if a else x for x, a in zip(self.leaves, self.active, strict=True)]
         out = self.flat(*values)
         if self.has_aux:
-            if not isinstance(out, tuple) or len(out) != 2:
+            if not isinstance(out, tuple | list) or len(out) != 2:
                 raise TypeError(
                     "with has_aux=True the function must return a two-element tuple (output, aux), "
                     f"got {out!r}"
@@ -110,6 +110,7 @@ class _Reader:
             out, aux = out
             self.aux_leaves, self.aux_tree = tree_flatten(aux)
         outputs, self.tree = tree_flatten(out)
+        outputs = [_jax.canonical(x) for x in outputs]  # what is no array is refused by name
         # Aux may hold anything; only what depends on this trace passes through the graph.
         return [*outputs, *(x for x in self.aux_leaves if _jax.is_tracer(x))]
 
@@ -129,14 +130,18 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
         record = passes.forward(graph, inputs, steps)
         left = (list(record.values.values()), list(record.saved.values()))
         return record.outputs, _Backward(graph, steps, record), left
+    # What the function closes over is saved with the inputs, so that the pullback may leave the
+    # trace that these values belong to.
+    graph, closed_over = _jax.open_constants(graph)
+    active = (False,) * len(closed_over) + active
     cut = saving.split(graph, active, tuple(wanted), (True,) * len(wanted), settings)
 
     def behind(half, values):
         return _jax.evaluate(half, _jax.barrier(values))
 
     halves = cut.halves(active, wanted, _jax.evaluate, behind)
-    outputs, saved = halves.forward(*inputs)
-    return outputs, halves.backward, saved
+    outputs, saved = halves.forward(*closed_over, *inputs)
+    return outputs, lambda saved, g: halves.backward(saved, g)[len(closed_over) :], saved
 
 
 class _Backward:

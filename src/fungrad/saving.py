@@ -188,7 +188,10 @@ def split(
         return i not in loose and _saveable(equation, settings.save)
 
     crossing = {v for i in ahead if may_cross(i) for v in joint.equations[i].outvars}
-    behind = _needed(joint, joint.gradients, crossing)
+    # An effect that reads g (its author prints a gradient) happens in the backward half.
+    late = {i for i, e in enumerate(joint.equations) if e.effects and i not in ahead}
+    read_late = [v for i in late for v in joint.equations[i].invars]
+    behind = _needed(joint, [*joint.gradients, *read_late], crossing) | late
     outputs = tuple(v.aval for v in graph.jaxpr.outvars)
     return _cut(joint, ahead, behind, outputs, kept)
 

@@ -11,13 +11,14 @@ Each takes two keyword arguments more than its JAX counterpart:
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from jax.tree_util import Partial, tree_flatten, tree_leaves, tree_unflatten
 
 from fungrad import _jax
 from fungrad.pullback import RestoreTree, pullback_of, settings_of
@@ -193,28 +194,33 @@ def jacrev(
         out, pullback, aux = pullback_of(flat, leaves, fun, has_aux, settings)
         for leaf in tree_leaves(out):
             _jax.check_output_dtype("jacrev", holomorphic, leaf)
-        blocks = _rows_through(pullback, out, leaves)
-        rows = tree_map(lambda of_one: restore(of_one), blocks, is_leaf=lambda x: type(x) is list)
+        outputs, tree = tree_flatten(out)
+        blocks = _rows_through(lambda g: pullback(tree_unflatten(tree, g)), outputs, leaves)
+        rows = tree_unflatten(tree, [restore(block) for block in blocks])
         return (rows, aux) if has_aux else rows
 
     return jacobian_rows
 
 
-def _rows_through(pullback: Callable[..., Any], out: Any, leaves: Sequence[Any]) -> Any:
-    """At each leaf of `out` the list of its Jacobians, one per leaf of the arguments."""
-    outputs, tree = tree_flatten(out)
+def _rows_through(
+    pullback: Callable[..., Any], outputs: Sequence[Any], leaves: Sequence[Any]
+) -> list[list[Any]]:
+    """For each output the list of its Jacobians, one per leaf of the arguments."""
+    if not outputs:
+        return []
     sizes = [int(np.size(leaf)) for leaf in outputs]
     starts = np.cumsum([0, *sizes])
+    count = starts[-1]
     basis = [
-        jnp.eye(starts[-1], n, -start, dtype=_jax.type_of(leaf).dtype).reshape(-1, *np.shape(leaf))
+        jnp.eye(count, n, -start, dtype=_jax.type_of(leaf).dtype).reshape(count, *np.shape(leaf))
         for leaf, n, start in zip(outputs, sizes, starts, strict=False)
     ]
     active = [_jax.is_differentiable(_jax.type_of(leaf)) for leaf in leaves]
 
     def row(*g):
-        return [x for x, a in zip(pullback(tree_unflatten(tree, g)), active, strict=True) if a]
+        return [x for x, a in zip(pullback(g), active, strict=True) if a]
 
-    rows = iter(jax.vmap(row)(*basis) if outputs else [])
+    rows = iter(jax.vmap(row)(*basis))
     stacks = [next(rows) if a else None for a in active]
     blocks = []
     for leaf, start, n in zip(outputs, starts, sizes, strict=False):
@@ -224,7 +230,7 @@ def _rows_through(pullback: Callable[..., Any], out: Any, leaves: Sequence[Any])
             zero = np.zeros(shape, jax.dtypes.float0)
             of_one.append(zero if stack is None else stack[start : start + n].reshape(shape))
         blocks.append(of_one)
-    return tree_unflatten(tree, blocks)
+    return blocks
 
 
 def jacobian(
@@ -248,14 +254,19 @@ def jacobian(
     >>> fg.jacobian(lambda W, x: W @ x)(W, x).tolist()  # I ⊗ xᵀ
     [[5.0, 6.0, 0.0, 0.0], [0.0, 0.0, 5.0, 6.0]]
     """
+    _check_callable(fun)
     indices = _as_indices(argnums)
     several = indices if isinstance(indices, tuple) else (indices,)
-    rows_of = jacrev(fun, several, rules=rules, save=save)
+
+    @_named_after(fun)
+    def leaves_of(*args, **kwargs):
+        return tree_leaves(fun(*args, **kwargs))
+
+    rows_of = jacrev(leaves_of, several, rules=rules, save=save)
 
     @_named_after(fun)
     def matrix(*args, **kwargs):
-        rows = rows_of(*args, **kwargs)
-        blocks = tree_leaves(rows, is_leaf=lambda x: type(x) is tuple and len(x) == len(several))
+        blocks = rows_of(*args, **kwargs)
         matrices = []
         for place, index in enumerate(several):
             sizes = [int(np.size(leaf)) for leaf in tree_leaves(args[index])]
@@ -344,6 +355,8 @@ def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: An
                 "positional arguments."
             )
     places = [index % len(args) for index in several]
+    if len(set(places)) < len(places):
+        raise ValueError(f"argnums={argnums} names an argument twice")
     leaves, tree = tree_flatten(tuple(args[place] for place in places))
     # Canonical leaves are arrays; what is none is refused by name by the check of its dtype.
     leaves = [_jax.canonical(leaf) for leaf in leaves]
@@ -363,8 +376,8 @@ def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: An
 
 def _as_indices(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
     if isinstance(argnums, Sequence):
-        return tuple(index.__index__() for index in argnums)
-    return argnums.__index__()
+        return tuple(operator.index(index) for index in argnums)
+    return operator.index(argnums)
 
 
 def _check_callable(fun: Any) -> None:

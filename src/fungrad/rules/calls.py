@@ -68,6 +68,8 @@ closed_call = CallRule("closed_call", _evaluate_twice, _activity_inside)
 
 core_call = CallRule("core_call", _evaluate_twice, _activity_inside)
 
+eval_jaxpr = CallRule("eval_jaxpr", _evaluate_twice, _activity_inside)
+
 
 # --- jax.checkpoint ---------------------------------------------------------------------------
 
