@@ -6,9 +6,8 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from fungrad import layers
+from fungrad import graph, layers
 from fungrad.models.model import Linear, Model, activation_of, initial_linear, positive
 
 
@@ -66,9 +65,9 @@ def cnn(image=(8, 8, 1), channels=(32, 64), outputs=10, *, activation="relu", ke
             raise ValueError(f"x must be images [..., H, W, C] of {image}, got {x.shape}")
         *stages, last = params
         for number, stage in enumerate(stages, start=1):
-            h = checkpoint_name(f(layers.conv(x, *stage)), f"h{number}")
+            h = graph.name(f(layers.conv(x, *stage)), f"h{number}")
             x = layers.max_pool(h)
-        return checkpoint_name(layers.linear(x.reshape(*x.shape[:-3], -1), *last), "logits")
+        return graph.name(layers.linear(x.reshape(*x.shape[:-3], -1), *last), "logits")
 
     config = {"image": image, "channels": channels, "outputs": outputs, "activation": activation}
     return Model(forward, name="cnn", **config), params

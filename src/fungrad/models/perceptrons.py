@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
-from fungrad import layers
+from fungrad import graph, layers
 from fungrad.models.model import Model, activation_of, initial_linear, positive
 
 
@@ -34,7 +33,7 @@ def logistic(inputs, outputs, *, key, initializer=None, dtype=float):
     inputs, outputs = positive("inputs and outputs", inputs, outputs)
     params = initial_linear(key, outputs, inputs, initializer=initializer, dtype=dtype)
     apply = Model(
-        lambda params, x: checkpoint_name(layers.linear(x, *params), "logits"),
+        lambda params, x: graph.name(layers.linear(x, *params), "logits"),
         name="logistic",
         inputs=inputs,
         outputs=outputs,
@@ -80,7 +79,7 @@ def mlp(sizes, *, activation="relu", key, initializer=None, dtype=float):
     def forward(params, x):
         *hidden, last = params
         for number, layer in enumerate(hidden, start=1):
-            x = checkpoint_name(f(layers.linear(x, *layer)), f"h{number}")
-        return checkpoint_name(layers.linear(x, *last), "logits")
+            x = graph.name(f(layers.linear(x, *layer)), f"h{number}")
+        return graph.name(layers.linear(x, *last), "logits")
 
     return Model(forward, name="mlp", sizes=sizes, activation=activation), params

@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from fungrad import layers
+from fungrad import graph, layers
 from fungrad.models.model import Linear, Model, activation_of, initial_linear, positive
 
 
@@ -139,9 +138,9 @@ def attention(
         h = jnp.einsum("...tc,tdc->...td", parts, params.embedding) + params.place
         for number, block in enumerate(params.blocks):
             with jax.named_scope(f"block{number}"):
-                h = checkpoint_name(_block(h, block, heads, f), f"h{number + 1}")
+                h = graph.name(_block(h, block, heads, f), f"h{number + 1}")
         mean = layers.layer_norm(h.mean(axis=-2), *params.norm)
-        return checkpoint_name(layers.linear(mean, *params.output), "logits")
+        return graph.name(layers.linear(mean, *params.output), "logits")
 
     return Model(forward, name="attention", **sizes, activation=activation), params
 
