@@ -1,6 +1,7 @@
 """Many cases of a primitive in one compiled program: fungrad's gradients against JAX's."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,6 +11,9 @@ from jax import numpy as jnp
 import fungrad as fg
 
 STRICT = fg.rules.replace({}, strict=True)  # a primitive without a rule of ours is an error
+
+# Compilation takes nearly all of the time.
+QUICK = {"xla_backend_optimization_level": 0}
 
 rng = np.random.default_rng(0)
 
@@ -71,9 +75,7 @@ def errors(cases: Sequence[tuple], times: int = 1, batched: bool = False) -> np.
         return worst
 
     all_args = [tuple(args) for _, *args in cases]
-    # Compilation takes nearly all of the time.
-    quick = {"xla_backend_optimization_level": 0}
-    return np.asarray(jax.jit(compare, compiler_options=quick)(all_args))
+    return np.asarray(jax.jit(compare, compiler_options=QUICK)(all_args))
 
 
 def assert_agree(cases: Sequence[tuple], times: int = 1, batched: bool = False, rtol=1e-12):
@@ -90,13 +92,17 @@ def assert_differences(function: Callable, *args, rtol=1e-7, step=1e-5):
         jnp.asarray(np.sin(1 + np.arange(a.size)).reshape(a.shape), a.dtype) for a in args
     ]
 
-    def along(t):
-        return function(*(a + t * v for a, v in zip(args, directions, strict=True)))
+    @partial(jax.jit, compiler_options=QUICK)
+    def both(*args):
+        def along(t):
+            return function(*(a + t * v for a, v in zip(args, directions, strict=True)))
 
-    out, pullback = ours(function, *args)
-    g = cotangent(out)
-    want = jnp.sum(g * (along(step) - along(-step))) / (2 * step)
-    got = sum(jnp.sum(a * v) for a, v in zip(pullback(g), directions, strict=True))
+        out, pullback = ours(function, *args)
+        g = cotangent(out)
+        got = sum(jnp.sum(a * v) for a, v in zip(pullback(g), directions, strict=True))
+        return got, jnp.sum(g * (along(step) - along(-step))) / (2 * step)
+
+    got, want = both(*args)
     np.testing.assert_allclose(got, want, rtol=rtol)
 
 

@@ -11,6 +11,7 @@ from jax import numpy as jnp
 
 import fungrad as fg
 from tests.rules.grids import (
+    QUICK,
     STRICT,
     assert_agree,
     assert_differences,
@@ -181,7 +182,7 @@ def scatters(array, functions=SCATTERS, modes=MODES, unique=False):
 
 
 def test_scatter_layouts_modes_and_duplicates():
-    assert_agree(list(scatters(normal))[::2])
+    assert_agree(list(scatters(normal))[::3])
     assert_agree(list(scatters(complex_normal, SCATTERS[:3]))[::7])
 
 
@@ -202,7 +203,7 @@ def test_the_extremum_that_is_clipped_or_dropped(mode):
 
 
 def test_scatter_second_and_third_order():
-    assert_agree(list(scatters(normal))[::11], times=2)
+    assert_agree(list(scatters(normal))[::13], times=2)
     assert_agree(list(scatters(normal))[4::37], times=3)
 
 
@@ -239,7 +240,9 @@ def test_scatter_mul_with_duplicates_and_zeros(times):
     x, u = normal(3), normal(3, 6) * patterns
 
     def pull(vjp, function):
-        return jax.jit(jax.vmap(gradient(vjp, function, times), (None, 0)))(x, u)
+        return jax.jit(jax.vmap(gradient(vjp, function, times), (None, 0)), compiler_options=QUICK)(
+            x, u
+        )
 
     got = pull(ours, lambda x, u: x.at[places].multiply(u))
     want = pull(jax.vjp, partial(product_by_hand, places=places))
@@ -248,10 +251,15 @@ def test_scatter_mul_with_duplicates_and_zeros(times):
 
 
 def test_scatter_mul_of_windows_with_duplicates():
-    places = jnp.array([1, 1, 0, 1])
-    x, u = normal(2, 3), normal(4, 3)
-    want = jax.vjp(lambda x, u: x * jnp.stack([u[2], u[0] * u[1] * u[3]]), x, u)[1](x + 1)
-    got = fg.vjp(lambda x, u: x.at[places].multiply(u), x, u, rules=STRICT)[1](x + 1)
+    def by_hand(x, u):
+        return x * jnp.stack([u[2], u[0] * u[1] * u[3]])
+
+    def multiply(x, u):
+        return x.at[jnp.array([1, 1, 0, 1])].multiply(u)
+
+    args = normal(2, 3), normal(4, 3)
+    want = jax.jit(gradient(jax.vjp, by_hand))(*args)
+    got = jax.jit(gradient(ours, multiply), compiler_options=QUICK)(*args)
     for a, b in zip(got, want, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

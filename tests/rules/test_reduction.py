@@ -11,6 +11,7 @@ from jax import numpy as jnp
 
 import fungrad as fg
 from tests.rules.grids import (
+    QUICK,
     STRICT,
     assert_agree,
     assert_differences,
@@ -48,8 +49,8 @@ def test_reductions_of_complex_numbers():
 
 
 def test_reductions_second_and_third_order():
-    assert_agree([*list(reductions(normal))[::2], *list(reductions(tied))[1::4]], times=2)
-    assert_agree(list(reductions(normal))[2::6], times=3)
+    assert_agree([*list(reductions(normal))[1::3], *list(reductions(tied))[6:18:3]], times=2)
+    assert_agree(list(reductions(normal))[1::6], times=3)
 
 
 def test_reductions_vmap():
@@ -112,20 +113,20 @@ def test_cumulative():
 
 
 def test_cumulative_ties_are_those_of_the_parallel_scan():
-    assert_agree(cumulative(tied, CUMULATIVE[3:], shapes=((7,), (2, 8))))
+    assert_agree(cumulative(tied, CUMULATIVE[3:], shapes=((2, 7),)))
 
 
 def test_cumulative_of_complex_numbers():
-    assert_agree(cumulative(complex_normal, CUMULATIVE[:3], shapes=((2, 5),)))
+    assert_agree(cumulative(complex_normal, CUMULATIVE[:3], shapes=((2, 3),)))
 
 
 def test_cumulative_second_and_third_order():
     assert_agree(list(cumulative(normal, shapes=((2, 3),)))[::2], times=2)
-    assert_agree(list(cumulative(normal, CUMULATIVE[1:4], shapes=((3,),)))[1::2], times=3)
+    assert_agree(list(cumulative(normal, CUMULATIVE[1:4], shapes=((3,),)))[1::3], times=3)
 
 
 def test_cumulative_vmap():
-    assert_agree(stacked(cumulative(tied, shapes=((2, 5),))), batched=True)
+    assert_agree(list(stacked(cumulative(tied, shapes=((2, 4),))))[::2], batched=True)
 
 
 @pytest.mark.parametrize("places", [[(0,)], [(1,), (3,)], [(4,), (2,), (3,)]])
@@ -141,7 +142,7 @@ def test_cumulative_logsumexp_of_large_numbers_and_of_nothing(reverse):
     function = partial(lax.cumlogsumexp, axis=0, reverse=reverse)
     assert_agree([(function, jnp.array([800.0, -900.0, 1e4, 9999.0, -1e4]))])
     x = jnp.array([-jnp.inf, -jnp.inf, 1.0, -jnp.inf, 2.0])
-    got = fg.vjp(function, x, rules=STRICT)[1](jnp.ones(5))[0]
+    got = jax.jit(lambda x: fg.vjp(function, x, rules=STRICT)[1](jnp.ones(5))[0])(x)
     p = jax.nn.sigmoid(1.0)
     last_two = (
         jnp.array([0, 0, 3 - p, 0, p])
@@ -149,13 +150,13 @@ def test_cumulative_logsumexp_of_large_numbers_and_of_nothing(reverse):
         else jnp.array([0, 0, 3 * (1 - p), 0, 2 + 3 * p])
     )
     np.testing.assert_allclose(got, last_two, rtol=1e-12)
-    (second,) = gradient(ours, function, 2)(x)
+    (second,) = jax.jit(gradient(ours, function, 2), compiler_options=QUICK)(x)
     assert np.isfinite(second).all()
 
 
 def test_cumulative_keep_bfloat16():
     cases = [(f, normal(6, dtype=jnp.bfloat16)) for f, _ in cumulative(normal, shapes=((6,),))]
-    assert_agree(cases, rtol=2**-4)
+    assert_agree(cases[::2], rtol=2**-4)
 
 
 def test_cumulative_differences():
@@ -232,24 +233,36 @@ def pooling_that_jax_cannot_reverse(array):
     )
 
 
-@pytest.mark.parametrize("array", [normal, tied])
-def test_pooling_with_dilated_windows_and_crops(array):
-    """JAX has no reverse mode here; its forward mode gives the Jacobian. Second order, vmap too."""
-    for f, x in pooling_that_jax_cannot_reverse(array):
-        pull = gradient(ours, f)
-        out = f(x)
-        want = jnp.tensordot(cotangent(out), jax.jacfwd(f)(x), out.ndim)
-        np.testing.assert_allclose(jax.jit(pull)(x)[0], want, rtol=1e-12, atol=1e-12)
-        both = jnp.stack([x, -x])
-        np.testing.assert_array_equal(jax.vmap(pull)(both)[0][1], pull(-x)[0])
+def by_forward_mode(function):
+    """The gradient that `gradient` gives, from JAX's forward mode."""
+
+    def of(x):
+        out = function(x)
+        return [jnp.tensordot(cotangent(out), jax.jacfwd(function)(x), out.ndim)]
+
+    return of
 
 
-def test_pooling_with_dilated_windows_second_order():
+def test_pooling_with_dilated_windows_and_crops():
+    cases = [*pooling_that_jax_cannot_reverse(normal), *pooling_that_jax_cannot_reverse(tied)]
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def compare(points):
+        pairs = zip(cases, points, strict=True)
+        return [(gradient(ours, f)(x), by_forward_mode(f)(x)) for (f, _), x in pairs]
+
+    for got, want in compare([x for _, x in cases]):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_pooling_with_dilated_windows_second_order_and_vmap():
     for f, x in list(pooling_that_jax_cannot_reverse(normal))[::3]:
         pull = gradient(ours, f)
-        (g,) = pull(x)
-        want = jnp.tensordot(cotangent(g), jax.jacfwd(pull)(x)[0], g.ndim)
-        np.testing.assert_allclose(gradient(ours, pull)(x)[0], want, rtol=1e-12, atol=1e-12)
+        twice = jax.jit(gradient(ours, pull), compiler_options=QUICK)(x)
+        want = jax.jit(by_forward_mode(lambda x, pull=pull: pull(x)[0]), compiler_options=QUICK)(x)
+        np.testing.assert_allclose(twice, want, rtol=1e-12, atol=1e-12)
+        both = jnp.stack([x, -x])
+        np.testing.assert_array_equal(jax.vmap(pull)(both)[0][1], pull(-x)[0])
 
 
 SELECT = {"window_dimensions": (3,), "window_strides": (2,), "padding": ((1, 1),)}
