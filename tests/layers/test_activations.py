@@ -119,10 +119,9 @@ def test_softmax_and_its_jacobian():
 
 @pytest.mark.parametrize("f", [layers.softmax, layers.log_softmax])
 def test_softmax_gradients(f):
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4)))
-    assert_gradients_agree(f, x)
+    x = np.random.default_rng(0).normal(size=(2, 3, 4))
     assert_gradients_agree(lambda x: f(x, axis=1), x)
-    assert_close(f(x, axis=1), jnp.swapaxes(f(jnp.swapaxes(x, 1, 2)), 1, 2))
+    assert_close(f(x, axis=1), np.swapaxes(f(np.swapaxes(x, 1, 2)), 1, 2))
     assert_keeps_dtype(f, x)
 
 

@@ -76,10 +76,8 @@ def test_conv_is_the_sum_over_its_windows(options):
 
 
 def test_conv_gradients():
-    for options in ({"padding": ((2, 0), (0, 1)), "stride": (1, 3)}, {"dilation": 2}):
-        assert_gradients_agree(
-            lambda x, W, b, options=options: layers.conv(x, W, b, **options), X, W, B
-        )
+    options = {"padding": ((2, 0), (0, 1)), "stride": (1, 3), "dilation": (2, 1)}
+    assert_gradients_agree(lambda *args: layers.conv(*args, **options), X, W, B)
 
 
 def test_groups_do_not_see_one_another():
