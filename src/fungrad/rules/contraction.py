@@ -158,11 +158,13 @@ def _convolve(a, b, like, low, steps, specs, groups, *, dtype, **how):
     result = lax.conv_general_dilated(
         lax.convert_element_type(a, dtype),
         lax.convert_element_type(b, dtype),
-        steps[0],
-        padding,
-        *steps[1:],
-        lax.ConvDimensionNumbers(*specs),
-        *groups,
+        window_strides=steps[0],
+        padding=padding,
+        lhs_dilation=steps[1],
+        rhs_dilation=steps[2],
+        dimension_numbers=lax.ConvDimensionNumbers(*specs),
+        feature_group_count=groups[0],
+        batch_group_count=groups[1],
         **how,
     )
     return lax.convert_element_type(result, like.dtype)
