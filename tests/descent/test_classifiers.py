@@ -108,19 +108,17 @@ def test_a_tie_of_votes_goes_to_the_greatest_sum_of_distances():
 
 def test_training_in_mini_batches(clouds):
     x, labels = clouds
-    for make in (one_vs_rest, one_vs_one):
-        units = make(
-            x,
-            labels,
-            optimizer=optax.adam(0.05),
-            epochs=40,
-            batch_size=24,
-            key=jax.random.key(0),
-            penalty=1e-3,
-        )
-        outer = labels != 3
-        assert np.mean(units.predict(x)[outer] == labels[outer]) > 0.95
-        assert units.descent.steps == 200
+    units = one_vs_one(
+        x,
+        labels,
+        optimizer=optax.adam(0.05),
+        epochs=40,
+        batch_size=24,
+        key=jax.random.key(0),
+        penalty=1e-3,
+    )
+    assert np.mean(units.predict(x) == labels) == 1.0
+    assert units.descent.steps == 200
 
 
 @pytest.mark.parametrize("make", [one_vs_rest, one_vs_one])

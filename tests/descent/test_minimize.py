@@ -95,6 +95,15 @@ def test_backtracking_line_search(keep):
     assert np.all(np.diff(descent.history) < 0)
 
 
+def test_a_search_that_does_not_have_the_last_word():
+    """What it knows is of other parameters than those of the next step: it is not used."""
+    optimizer = optax.chain(optax.lbfgs(), optax.scale(0.5))
+    shorter, longer = (
+        minimize(bowl, jnp.zeros(2), optimizer=optimizer, steps=steps) for steps in (2, 3)
+    )
+    np.testing.assert_allclose(longer.history[2], bowl(shorter.params), rtol=1e-12)
+
+
 def test_any_pytree_of_any_format():
     """Half precision beside double, complex beside real, scalars and matrices."""
     params = (jnp.ones(2, jnp.bfloat16), {"z": jnp.array(1 + 2j), "A": np.ones((2, 2)), "s": 2.0})
@@ -187,10 +196,11 @@ def test_an_epoch_is_cut_from_one_permutation():
     assert set(rows.ravel().tolist()) == set(range(10)), "over the epochs every example is seen"
 
 
-@pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 100])
+@pytest.mark.parametrize("start", [1, 2, 3, 7, 12])
 def test_the_rows_of_a_step_do_not_depend_on_where_a_run_begins(start):
-    rows = batches.rows(KEY, 0, 120, examples=10, batch_size=3)
-    assert batches.rows(KEY, start, 5, 10, 3).tolist() == rows[start : start + 5].tolist()
+    ahead = [batches.rows(KEY, first, 12, 10, 3) for first in (0, 12)]
+    rows = np.concatenate(ahead)[start : start + 12]
+    assert batches.rows(KEY, start, 12, 10, 3).tolist() == rows.tolist()
 
 
 def test_a_batch_holds_the_same_examples_of_every_array():
@@ -378,7 +388,7 @@ def test_divergence_is_found_within_a_long_burst(points, start):
             assert before.params["w"].tolist() == descent.failure.params["w"].tolist()
 
 
-@pytest.mark.parametrize("steps_before", [15, 16, 17, 48])
+@pytest.mark.parametrize("steps_before", [15, 16, 48])
 def test_the_last_good_parameters_at_the_edges_of_bursts(steps_before):
     """x_t = t; the cost is NaN from x = steps_before + ½ on: bursts end at 16, 48, 112 steps."""
 

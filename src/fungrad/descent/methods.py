@@ -13,6 +13,9 @@ import optax
 
 from fungrad.descent.objective import Objective
 
+# The states of optax's line searches.
+SEARCHES = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
+
 
 @dataclass(frozen=True)
 class Method:
@@ -62,9 +65,11 @@ def first_order(optimizer: optax.GradientTransformation) -> Method:
             return extended.init(params)
 
     def step(objective, params, state, key):
-        function = objective.as_function()
-        if objective.fixed and _knows_gradient(state):
-            value, gradient = optax.value_and_grad_from_state(function)(params, state=state)
+        search = _last(state)
+        if objective.fixed and isinstance(search, SEARCHES) and search.grad is not None:
+            # The search has ended where this step begins, and knows the cost and gradient there.
+            known = optax.value_and_grad_from_state(objective.as_function())
+            value, gradient = known(params, state=search)
         else:
             value, gradient = objective.value_and_grad(params)
         return value, *update(extended, objective, params, state, value, gradient)
@@ -99,17 +104,15 @@ def _ascent(gradient: Any) -> Any:
 
 
 def _searches_line(state: Any) -> bool:
-    kinds = (optax.ScaleByZoomLinesearchState, optax.ScaleByBacktrackingLinesearchState)
-    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, kinds))
-    return any(isinstance(node, kinds) for node in nodes)
+    nodes = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, SEARCHES))
+    return any(isinstance(node, SEARCHES) for node in nodes)
 
 
-def _knows_gradient(state: Any) -> bool:
-    """Whether a line search has left the cost and gradient of the new parameters in the state."""
-    try:
-        return all(optax.tree.get(state, name) is not None for name in ("value", "grad"))
-    except KeyError:  # several line searches: which one is last is not known
-        return False
+def _last(state: Any) -> Any:
+    """The state of the last link of a chain of transformations."""
+    while type(state) is tuple and state:
+        state = state[-1]
+    return state
 
 
 def require_real(name: str, params: Any) -> None:

@@ -58,8 +58,8 @@ def minimize(
         epochs: the number of passes over the data; or
         steps: the number of updates.
         batch_size: the number of examples in a step. Each epoch shuffles the examples anew and
-            leaves out the few that do not fill a batch, other ones in every epoch. None: every
-            step sees all of the data, in their order.
+            leaves out those that are too few for a batch, other ones in every epoch. None:
+            every step sees all of the data, in their order.
         key: where the random numbers come from. Needed to shuffle, by a cost with a parameter
             `key` that has no default, and by random optimizers.
         tolerance: the descent stops when the cost has stopped changing: with M and M' the mean
@@ -158,30 +158,28 @@ def _run(
             began = time.monotonic()
             after, costs = steps_to(end, state)
             if loop.failed(after):
-                state, costs = _up_to_failure(steps_to, state)
-                return state, np.concatenate([*history, costs])
+                after, costs = _one_by_one(steps_to, end, state)
             now = time.monotonic()
             state, step, size = after, int(after.step), _next_size(size, now - began, task.length)
             history.append(costs)
 
             show(step, float(costs[-1]))
             ended = step == task.total or int(state.status) != loop.RUNNING
-            if store is not None and (ended or store.due(step, now)):
+            if store is not None and not loop.failed(state) and (ended or store.due(step, now)):
                 history = [np.concatenate(history)]
                 store.save(state, history[0])
     return state, np.concatenate(history)
 
 
-def _up_to_failure(steps_to: Callable[..., Any], state: State) -> tuple[State, np.ndarray]:
-    """Makes the steps of a burst that failed again, one by one: the state before the failing
-    one, with the status after it, and the costs, the failing one's included."""
+def _one_by_one(steps_to: Callable[..., Any], end: int, state: State) -> tuple[State, np.ndarray]:
+    """Makes the steps of a burst that failed again, each on its own: the state before the one
+    that fails, with the status after it, and the costs, the failing one's included."""
     costs: list[np.ndarray] = []
-    while True:
+    while int(state.step) < end and int(state.status) == loop.RUNNING:
         after, cost = steps_to(int(state.step) + 1, state)
         costs.append(cost)
-        if loop.failed(after):
-            return state._replace(status=after.status), np.concatenate(costs)
-        state = after
+        state = state._replace(status=after.status) if loop.failed(after) else after
+    return state, np.concatenate(costs)
 
 
 def _next_size(size: int, took: float, most: int) -> int:
