@@ -20,6 +20,7 @@ from jax import numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
 import fungrad as fg
+from fungrad import _jax
 from fungrad.check.examples import Example
 from fungrad.rulebook import Rule
 
@@ -40,17 +41,24 @@ class Node:
         params: its parameters.
         inputs: the values of all inputs.
         active: the positions of the inputs that are differentiated.
+        exact: if the node is in another number format, the same one in float64.
     """
 
     primitive: Any
     params: dict[str, Any]
     inputs: tuple[Any, ...]
     active: tuple[int, ...]
+    exact: Node | None = None
 
-    @property
+    @cached_property
     def points(self) -> list[Any]:
         """The values of the differentiated inputs."""
         return [self.inputs[i] for i in self.active]
+
+    @cached_property
+    def g(self) -> list[Any]:
+        """Gradients at the outputs that are floats, drawn at random."""
+        return random_like(jax.eval_shape(self.function, *self.points), seed=1)
 
     @property
     def is_complex(self) -> bool:
@@ -65,27 +73,28 @@ class Node:
         return inputs
 
     def outputs(self, *points: Any) -> list[Any]:
-        """All outputs."""
+        """All outputs, such that JAX knows their derivatives."""
+        if self.primitive.name in _STAND_INS:
+            return [_STAND_INS[self.primitive.name](*self.complete(points))]
+        return self.own_outputs(*points)
+
+    def own_outputs(self, *points: Any) -> list[Any]:
+        """All outputs, by the primitive itself."""
         params = self.primitive.get_bind_params(self.params)
         out = self.primitive.bind(*self.complete(points), **params)
         return list(out) if self.primitive.multiple_results else [out]
 
     def function(self, *points: Any) -> list[Any]:
-        """The outputs that are floats, as a function of the differentiated inputs."""
+        """The outputs that are floats."""
         return [out for out in self.outputs(*points) if is_float(out)]
 
-    def reference(self, *points: Any) -> list[Any]:
-        """The same function, such that JAX knows its derivatives."""
-        stand_in = _STAND_INS.get(self.primitive.name)
-        return [stand_in(*self.complete(points))] if stand_in else self.function(*points)
+    def gradients(
+        self, rule: Rule, g: Arrays, points: Arrays, out: Any = None, of: Any = None
+    ) -> list[Any]:
+        """What the rule returns, with thunks called, broadcasting undone and zeros built.
 
-    @cached_property
-    def g(self) -> list[Any]:
-        """Gradients at the outputs that are floats, drawn at random."""
-        return random_like(jax.eval_shape(self.function, *self.points), seed=1)
-
-    def gradients(self, rule: Rule, g: Arrays, points: Arrays, out: Any = None) -> list[Any]:
-        """What the rule returns, with thunks called, broadcasting undone and zeros built."""
+        Of all points, or of those at the positions `of`.
+        """
         out = self.outputs(*points) if out is None else out
         arriving = iter(g)
         g = tuple(next(arriving) if is_float(z) else None for z in out)
@@ -95,16 +104,8 @@ class Node:
         given = rule(g_out, out, *inputs, **self.params)
         given = list(given) if isinstance(given, tuple | list) else [given]
         assert len(given) == len(inputs), f"{len(given)} gradients for {len(inputs)} inputs"
-        return [_fit(given[i], inputs[i], rule.broadcasts) for i in self.active]
-
-    def in_format(self, dtype: str) -> Node:
-        """The node with its floats in another format."""
-
-        def convert(x):
-            to_complex = {"float32": "complex64", "float64": "complex128"}
-            return np.asarray(x).astype(to_complex[dtype] if is_complex(x) else jnp.dtype(dtype))
-
-        return replace(self, inputs=tuple(convert(x) if is_float(x) else x for x in self.inputs))
+        asked = self.active if of is None else [self.active[k] for k in of]
+        return [_fit(given[i], inputs[i], rule.broadcasts) for i in asked]
 
 
 def _constant(function: Any, *inputs: Any) -> Any:
@@ -115,7 +116,7 @@ def _constant(function: Any, *inputs: Any) -> Any:
 # These have the same values, and derivatives that JAX knows.
 _STAND_INS = {
     "nextafter": lambda x, y: x + _constant(lambda x, y: lax.nextafter(x, y) - x, x, y),
-    "sign": lambda x: x / jnp.abs(x) if is_complex(x) else lax.sign(x),
+    "sign": lambda x: x / jnp.abs(x).astype(x.dtype) if is_complex(x) else lax.sign(x),
 }
 
 
@@ -146,10 +147,17 @@ def _fit(given: Any, x: Any, broadcasts: bool) -> Any:
     if g is None:
         return jnp.zeros(x.shape, x.dtype)
     if broadcasts and g.shape != x.shape:
-        g = jax.linear_transpose(lambda x: jnp.broadcast_to(x, g.shape), x)(g)[0]
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        g = jax.linear_transpose(lambda x: jnp.broadcast_to(x, g.shape), like)(g)[0]
     assert g.shape == x.shape, f"a gradient of shape {g.shape} for an input of shape {x.shape}"
     assert g.dtype == x.dtype, f"a gradient of dtype {g.dtype} for an input of dtype {x.dtype}"
     return g
+
+
+def low_node_of(example: Example, primitive: str, dtype: str) -> Node:
+    """The node in another format, which knows the node in float64 at the same numbers."""
+    low = example.in_format(dtype)
+    return replace(node_of(low, primitive), exact=node_of(low.in_format("float64"), primitive))
 
 
 def node_of(example: Example, primitive: str) -> Node:
@@ -184,7 +192,7 @@ def _walk(program: Any, inputs: Sequence[tuple[Any, bool]]) -> Iterator[Node]:
             values = tuple(x for x, _ in arguments)
             node = Node(equation.primitive, equation.params, values, active)
             yield node
-            outputs = [(out, bool(active)) for out in node.outputs(*node.points)]
+            outputs = [(out, bool(active)) for out in node.own_outputs(*node.points)]
         known.update(zip(equation.outvars, outputs, strict=True))
     return [read(v) for v in jaxpr.outvars]
 
@@ -259,7 +267,7 @@ def by_jax(function: Any, *args: Any) -> Any:
 
 def pull_back(node: Node, g: Arrays, points: Arrays) -> list[Any]:
     """The gradients by JAX's rule."""
-    return list(jax.vjp(node.reference, *points)[1](g))
+    return list(jax.vjp(node.function, *points)[1](g))
 
 
 def inner(g: Arrays, x: Arrays) -> Any:
@@ -305,7 +313,7 @@ def equals_jacobian(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[C
     row, to_g = _vector(_conjugates(g))
 
     def f(x):
-        return _vector(node.reference(*to_points(x)))[0]
+        return _vector(node.function(*to_points(x)))[0]
 
     def pull(row):  # dL = Re(g dz), so the conjugate of g is dL by the parts of z
         gradients = node.gradients(rule, _conjugates(to_g(row)), points)
@@ -366,10 +374,9 @@ def equals_float64(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Cl
     Or at least as near to those as JAX's are in that format.
     """
     got = node.gradients(rule, g, points)
-    high, high_g, high_points = node.in_format("float64"), _in_float64(g), _in_float64(points)
-    want = high.gradients(rule, high_g, high_points)
-    theirs = by_jax(pull_back, node, g, points)
-    slack = [jnp.abs(x - y) for x, y in zip(_in_float64(theirs or got), want, strict=True)]
+    want = node.exact.gradients(rule, _in_float64(g), _in_float64(points))
+    theirs = _in_float64(by_jax(pull_back, node, g, points) or got)
+    slack = [jnp.abs(x - y) for x, y in zip(theirs, want, strict=True)]
     eps = max(float(jnp.finfo(x.dtype).eps) for x in got)
     return [Claim(_in_float64(got), want, 4 * eps, slack)]
 
@@ -384,18 +391,18 @@ def reads_no_linear_input(rule: Rule, node: Node, g: Arrays, points: Arrays) -> 
     In a graph of tangents such inputs, and with them the output, have no value.
     """
     want = node.gradients(rule, g, points)
-    unknown = [_nan_like(z) if is_float(z) else z for z in node.outputs(*points)]
+    unknown = [_unknown(z) if is_float(z) else z for z in node.outputs(*points)]
     claims = []
     for chosen in [*([i] for i in range(len(points))), list(range(len(points)))]:
         if _is_linear(node, g, points, chosen):
-            blind = [_nan_like(x) if i in chosen else x for i, x in enumerate(points)]
-            got = node.gradients(rule, g, blind, unknown)
-            claims.append(Claim([got[i] for i in chosen], [want[i] for i in chosen]))
+            blind = [_unknown(x) if i in chosen else x for i, x in enumerate(points)]
+            got = node.gradients(rule, g, blind, unknown, of=chosen)
+            claims.append(Claim(got, [want[i] for i in chosen]))
     return claims
 
 
-def _nan_like(x: Any) -> Any:
-    return np.full(x.shape, np.nan, x.dtype)
+def _unknown(x: Any) -> Any:
+    return _jax.Unknown(_jax.type_of(x))
 
 
 def _is_linear(node: Node, g: Arrays, points: Arrays, chosen: Sequence[int]) -> bool:
@@ -419,8 +426,12 @@ OWN_RULES = fg.rules.replace({}, strict=True)
 
 def engine_equals_jax(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
     """`fg.vjp` of the node with that rule is JAX's; no other rule is borrowed from JAX."""
-    own = rule is fg.rules[rule.primitive]
-    rules = OWN_RULES if own else fg.rules.replace({rule.primitive: rule.function})
-    got = list(fg.vjp(node.function, *points, rules=rules)[1](g))
+    known = rule is fg.rules[rule.primitive]
+    rules = OWN_RULES if known else fg.rules.replace({rule.primitive: rule.function})
+
+    def own(*points):
+        return [out for out in node.own_outputs(*points) if is_float(out)]
+
+    got = list(fg.vjp(own, *points, rules=rules)[1](g))
     want = by_jax(pull_back, node, g, points)
     return [] if want is None else [Claim(got, want)]

@@ -268,10 +268,10 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
 
 
 def _operand(values: dict[Any, Any], variable: Any) -> Any:
-    """A literal is a bare number: rules see it as an array."""
-    if isinstance(variable, _jax.Literal):
-        return np.asarray(variable.val, variable.aval.dtype)
-    return read(values, variable)
+    """Rules see a bare number, a literal or a Python scalar, as an array."""
+    value = read(values, variable)
+    bare = isinstance(variable, _jax.Literal) or not hasattr(value, "shape")
+    return np.asarray(value, variable.aval.dtype) if bare else value
 
 
 def _fit(g: Any, aval: Any, step: Step) -> Any:

@@ -9,7 +9,7 @@ import fungrad as fg
 from fungrad.check.examples import examples
 from fungrad.rulebook import Rule
 from tests import witnesses
-from tests.witnesses import check, node_of
+from tests.witnesses import check, low_node_of, node_of
 
 # The rules of primitives that this version of JAX lacks have nothing to be tested on.
 ABSENT = {name for name in ("log2", "one_minus_square", "polynomial") if not hasattr(jax.lax, name)}
@@ -23,9 +23,25 @@ every_rule = pytest.mark.parametrize("name", WITH_GRADIENT)
 @cache
 def nodes(name, kinks=False):
     """The nodes of a rule's examples, with those at kinks if they are asked for."""
-    some = [example for example in examples(ALL[name]) if kinks or not example.kink]
-    assert some, f"the rule of {name!r} has no smooth example"
+    some = examples(ALL[name]) if kinks else smooth_examples(name)
     return [node_of(example, name) for example in some]
+
+
+@cache
+def smooth_examples(name):
+    some = [example for example in examples(ALL[name]) if not example.kink]
+    assert some, f"the rule of {name!r} has no smooth example"
+    return some
+
+
+def low_nodes(name, dtype):
+    """The nodes of a rule's smooth examples in another format, those that exist in it."""
+    found = zip(smooth_examples(name), nodes(name), strict=True)
+    return [
+        low_node_of(example, name, dtype)
+        for example, node in found
+        if dtype == "float32" or not node.is_complex
+    ]
 
 
 @every_rule
@@ -55,14 +71,12 @@ def test_vmap(name):
 
 @every_rule
 def test_float32(name):
-    low = [node.in_format("float32") for node in nodes(name)]
-    check(witnesses.equals_float64, ALL[name], low)
+    check(witnesses.equals_float64, ALL[name], low_nodes(name, "float32"))
 
 
 @every_rule
 def test_bfloat16(name):
-    low = [node.in_format("bfloat16") for node in nodes(name) if not node.is_complex]
-    check(witnesses.equals_float64, ALL[name], low)
+    check(witnesses.equals_float64, ALL[name], low_nodes(name, "bfloat16"))
 
 
 @every_rule

@@ -6,13 +6,13 @@ An example is a function with its arguments. A rule gives its examples lazily, a
 - the arguments alone, `draw.uniform(3)` or a tuple of several: of `jax.lax.NAME`, NAME being the
   rule's primitive;
 - a tuple that begins with a function, `(function, *arguments)`;
-- a list of such, where `draw.kink(...)` marks points at which the derivative is a convention.
+- a list or generator of such; `draw.kink(...)` marks points where the derivative is a convention.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -93,6 +93,17 @@ class Example:
     arguments: tuple[Any, ...]
     kink: bool = False
 
+    def in_format(self, dtype: str) -> Example:
+        """The example with its floats in another format, such as "float32"."""
+        complex_of = {"float32": "complex64", "float64": "complex128"}
+
+        def convert(x):
+            if jnp.issubdtype(x.dtype, jnp.complexfloating):
+                return x.astype(complex_of[dtype])
+            return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
+
+        return replace(self, arguments=jax.tree.map(convert, self.arguments))
+
 
 def examples(rule: Any, seed: int = 0) -> list[Example]:
     """The examples of a rule, drawn.
@@ -104,13 +115,14 @@ def examples(rule: Any, seed: int = 0) -> list[Example]:
     >>> [example.arguments[0].dtype.kind for example in examples(tanh)]
     ['f', 'c']
     """
-    given = rule.example(Draw(seed)) if rule.example is not None else None
-    if given is None or (isinstance(given, list) and not given):
+    given = rule.example(Draw(seed)) if rule.example is not None else []
+    several = list(given) if isinstance(given, list | Iterator) else [given]
+    if not several:
         raise ValueError(
             f"the rule of {rule.primitive!r} has no example; give it one, such as "
             "example=lambda draw: draw.uniform(3)"
         )
-    return [_expand(rule.primitive, one) for one in (given if isinstance(given, list) else [given])]
+    return [_expand(rule.primitive, one) for one in several]
 
 
 def _expand(primitive: str, given: Any) -> Example:

@@ -152,14 +152,13 @@ def _to_the(y):
     example=lambda draw: [
         (_polynomial, draw.uniform(3), draw.uniform(3), draw.uniform(), draw.uniform(3)),
         (_polynomial, draw.complex(3), draw.complex(), draw.complex()),
-        (_polynomial, draw.uniform(3), draw.uniform(3)),
     ],
 )
 def polynomial(g, z, x, *c, unroll=None):
     """z = Σₖ cₖ xᵏ        ∂z/∂x = diag(Σₖ k cₖ xᵏ⁻¹)        ∂z/∂cₖ = diag(xᵏ)"""
 
     def by_x():
-        slopes = [k * c_k for k, c_k in enumerate(c)][1:] or [lax.full_like(c[0], 0)]
+        slopes = [k * c[k] for k in range(1, len(c))]
         return g * lax.polynomial(x, slopes, unroll=unroll)
 
     return by_x, *(lambda k=k: g * lax.integer_pow(x, k) for k in range(len(c)))
@@ -189,11 +188,17 @@ def _powers(draw):
 )
 def pow(g, z, x, y):
     """z = xʸ        ∂z/∂x = diag(y xʸ⁻¹)        ∂z/∂y = diag(z log x)"""
-    # An integer 0 is not lowered to −1: so 0 · x⁰ is 0 at x = 0 too, and so are its derivatives.
-    integer = jnp.issubdtype(y.dtype, jnp.integer)
-    lowered = y - (y != 0).astype(y.dtype) if integer else y - 1
-    base = lax.select(x == 0, lax.full_like(x, 1), x)
-    return lambda: g * (y.astype(x.dtype) * lax.pow(x, lowered)), lambda: g * (z * lax.log(base))
+
+    def by_x():
+        # An integer 0 is not lowered to −1: so 0 · x⁰ is 0 at x = 0, and so are its derivatives.
+        integer = jnp.issubdtype(y.dtype, jnp.integer)
+        lowered = y - (y != 0).astype(y.dtype) if integer else y - 1
+        return g * (y.astype(x.dtype) * lax.pow(x, lowered))
+
+    def by_y():
+        return g * (z * lax.log(lax.select(x == 0, lax.full_like(x, 1), x)))
+
+    return by_x, by_y
 
 
 @elementwise("sqrt", example=_between(0.5, 2.0, kinks=(0.0,)), kink="at 0: infinite")
@@ -395,7 +400,7 @@ def _to_the_larger(g, x, y):
     "clamp",
     example=lambda draw: [
         (-draw.positive(4) / 2, 2 * draw.uniform(4), draw.positive(4) / 2),
-        (lambda x: lax.clamp(-0.5, x, 0.5), 2 * draw.uniform(4)),
+        (lambda x: lax.clamp(x.dtype.type(-0.5), x, x.dtype.type(0.5)), 2 * draw.uniform(4)),
         draw.kink(draw.values(0.0, 0.0), draw.values(0.0, 1.0), draw.values(1.0, 1.0)),
     ],
     kink="at a bound: 0 for x and for the bound",

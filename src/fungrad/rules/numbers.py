@@ -11,6 +11,14 @@ from jax import numpy as jnp
 
 from fungrad.rulebook import elementwise
 
+
+_ROUNDING = "where it rounds: as if it did not"
+
+
+def _is_complex(x):
+    return jnp.issubdtype(x.dtype, jnp.complexfloating)
+
+
 # --- Parts of complex numbers ----------------------------------------------------------------
 
 
@@ -35,7 +43,7 @@ def complex(g, z, x, y):
 @elementwise("conj", example=lambda draw: [draw.uniform(3), draw.complex(3)])
 def conj(g, z, x):
     """z = x̄        ∂z/∂x = g ↦ ḡ"""
-    return lax.conj(g) if jnp.iscomplexobj(x) else lax.real(g)
+    return lax.conj(g) if _is_complex(x) else lax.real(g)
 
 
 # --- Size and direction ----------------------------------------------------------------------
@@ -53,7 +61,7 @@ def conj(g, z, x):
 )
 def abs(g, z, x):
     """z = |x|        ∂z/∂x = diag(sign x), for a complex x its conjugate x̄/|x|"""
-    if not jnp.iscomplexobj(x):
+    if not _is_complex(x):
         return lax.select(x >= 0, g, -g)
     size = lax.select(z == 0, lax.full_like(z, 1), z)
     return lax.conj(x) * (g / size).astype(x.dtype)
@@ -68,7 +76,7 @@ def sign(g, z, x):
     """z = x/|x|        ∂z/∂x = 0; for a complex x, which moves on a circle, g ↦ i z̄ Im(gz)/|x|"""
     # A step dx turns z by the angle Im(z̄ dx)/|x|: dz = i z Im(z̄ dx)/|x|. The gradient h satisfies
     # Re(h dx) = Re(g dz) = −Im(g z) Im(z̄ dx)/|x| = Re(i z̄ dx) Im(g z)/|x| for every dx.
-    if not jnp.iscomplexobj(x):
+    if not _is_complex(x):
         return None
     size = lax.select(x == 0, lax.full_like(z.real, 1), lax.abs(x))
     z = x / size.astype(x.dtype)
@@ -88,14 +96,15 @@ def nextafter(g, z, x, y):
 @elementwise(
     "convert_element_type",
     example=lambda draw: [
-        (_converted("float32"), draw.uniform(3)),
         (_converted("complex128"), draw.uniform(3)),
-        (_converted("complex64"), draw.complex(3)),
+        draw.kink(_converted("float16"), draw.uniform(3)),
+        draw.kink(_converted("complex64"), draw.complex(3)),
     ],
+    kink=_ROUNDING,
 )
 def convert_element_type(g, z, x):
     """z = x in another number format        ∂z/∂x = I, with g in the format of x"""
-    if jnp.iscomplexobj(g) and not jnp.iscomplexobj(x):
+    if _is_complex(g) and not _is_complex(x):
         g = lax.real(g)
     return lax.convert_element_type(g, x.dtype)
 
@@ -110,7 +119,7 @@ def _converted(dtype):
         (lambda x: lax.reduce_precision(x, 11, 52), draw.uniform(3)),
         draw.kink(lambda x: lax.reduce_precision(x, 8, 7), draw.uniform(3)),
     ],
-    kink="where it rounds: as if it did not",
+    kink=_ROUNDING,
 )
 def reduce_precision(g, z, x, *, exponent_bits, mantissa_bits):
     """z = x rounded to fewer bits        ∂z/∂x = I, with g rounded likewise"""
