@@ -21,7 +21,8 @@ def custom(fun: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., A
         g ↦ g · J    transposed:    t ↦ J · t
 
     Args:
-        fun: a function of arrays that returns an array, or a tuple of arrays.
+        fun: a function of arrays that returns an array, or a tuple of arrays; an argument may be
+            `None`.
         rule: `(g, out, *inputs)` -> one gradient, or a tuple with one per input; `None` is zero,
             and what an integer input gets. It must be linear in g and differentiable itself if
             second derivatives are asked for. An input that the function leaves out is not shown.
@@ -30,8 +31,8 @@ def custom(fun: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., A
         A function with the arguments of `fun`, whose node in a graph bears the name of `fun`.
 
     Raises:
-        TypeError: when differentiated: the rule returns the wrong number of gradients, or one of
-            another shape or dtype than its input.
+        TypeError: when called: an argument is a tree. When differentiated: the rule returns the
+            wrong number of gradients, or one of another shape or dtype than its input.
 
     >>> import fungrad as fg
     >>> import jax, jax.numpy as jnp
@@ -64,9 +65,19 @@ def custom(fun: Callable[..., Any], rule: Callable[..., Any]) -> Callable[..., A
 
     @functools.wraps(fun)
     def wrapped(*args, **kwargs):
+        for place, argument in (*enumerate(args), *kwargs.items()):
+            _check_is_array(place, argument, fun)
         return call(*args, **kwargs)
 
     return wrapped
+
+
+def _check_is_array(place: int | str, argument: Any, fun: Any) -> None:
+    if argument is not None and not jax.tree_util.all_leaves([argument]):
+        raise TypeError(
+            f"argument {place!r} of {getattr(fun, '__name__', 'fun')} is a tree of type "
+            f"{type(argument).__name__}; custom functions take arrays, so pass its leaves"
+        )
 
 
 def _checked(answers: Any, inputs: Any, active: list[int], fun: Any) -> list[Any]:
@@ -91,9 +102,9 @@ def _checked(answers: Any, inputs: Any, active: list[int], fun: Any) -> list[Any
 
 
 def _is_tangent(tangent: Any) -> bool:
-    return not isinstance(tangent, jax.custom_derivatives.SymbolicZero) and (
-        tangent.dtype != jax.dtypes.float0
-    )
+    if tangent is None or isinstance(tangent, jax.custom_derivatives.SymbolicZero):
+        return False
+    return tangent.dtype != jax.dtypes.float0
 
 
 def _gradient_struct(out: Any) -> jax.ShapeDtypeStruct:

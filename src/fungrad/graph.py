@@ -67,7 +67,7 @@ class Node:
     @property
     def name(self) -> str | None:
         """The name that `fungrad.name` or `checkpoint_name` gave to its value."""
-        return self.equation.params["name"] if self.primitive == "name" else None
+        return _given_name(self.equation)
 
     @property
     def callee(self) -> str | None:
@@ -96,8 +96,9 @@ class Node:
     @cached_property
     def scope(self) -> str:
         """The `jax.named_scope` path, that of the calls around it first."""
-        parts = [_jax.scope_of(node.equation) for node in (*self.path, self)]
-        return "/".join(_without_transforms(part) for part in parts if part)
+        stacks = [_jax.scope_of(node.equation) for node in (*self.path, self)]
+        parts = "/".join(map(_without_transforms, stacks)).split("/")
+        return "/".join(part for part in parts if part)
 
     @property
     def inputs(self) -> list[Edge]:
@@ -140,11 +141,15 @@ class Graph:
     @cached_property
     def nodes(self) -> list[Node]:
         found: list[Node] = []
-        counts: Counter[str] = Counter()
+        names = Counter(map(_given_name, _equations(self.jaxpr)))
+        unique = {name for name, count in names.items() if name is not None and count == 1}
+        counts = Counter(unique)
 
         def visit(graph: Any, path: tuple[Node, ...]) -> None:
             for equation in graph.jaxpr.eqns:
-                node = Node(equation, _label(equation, counts), path)
+                name = _given_name(equation)
+                label = name if name in unique else _label(equation, counts)
+                node = Node(equation, label, path)
                 found.append(node)
                 for inner in _jax.subgraphs(equation):
                     visit(inner, (*path, node))
@@ -197,13 +202,25 @@ class Graph:
         return "\n".join(rows)
 
 
+def _equations(graph: Any) -> Iterator[Any]:
+    for equation in graph.jaxpr.eqns:
+        yield equation
+        for inner in _jax.subgraphs(equation):
+            yield from _equations(inner)
+
+
+def _given_name(equation: Any) -> str | None:
+    return equation.params["name"] if equation.primitive.name == "name" else None
+
+
 def _label(equation: Any, counts: Counter[str]) -> str:
-    primitive = equation.primitive.name
-    named = equation.params["name"] if primitive == "name" else _jax.function_name(equation)
-    base = named or primitive
-    counts[base] += 1
-    first = counts[base] == 1
-    return base if first else f"{base}:{counts[base] - 1}"
+    """A label that no node has yet; `counts` tells how many begin with the same word."""
+    base = _given_name(equation) or _jax.function_name(equation) or equation.primitive.name
+    while True:
+        counts[base] += 1
+        label = base if counts[base] == 1 else f"{base}:{counts[base] - 1}"
+        if label == base or label not in counts:
+            return label
 
 
 def trace(fun: Callable[..., Any]) -> Callable[..., Graph]:

@@ -57,8 +57,9 @@ class Rule:
 
     def __call__(self, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
         """Apply the rule; a function that takes no `**params` is given those that it names."""
-        named = self.named
-        if named is not None:
+        if self.named is not None:
+            taken = self.positional[: 2 + len(inputs)]
+            named = [name for name in self.named if name not in taken]
             params = {name: params[name] for name in named if name in params}
         return self.function(g, out, *inputs, **params)
 
@@ -69,6 +70,12 @@ class Rule:
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return None
         return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+    @cached_property
+    def positional(self) -> tuple[str, ...]:
+        """The names of the function's positional parameters: g, out, the inputs, then others."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return tuple(p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD)
 
 
 def rule(
