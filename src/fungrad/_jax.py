@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -225,11 +224,10 @@ def function_name(equation: Any) -> str | None:
 
 def closed_over_inputs(equation: Any) -> int:
     """How many leading inputs of a call are values that its function closes over."""
-    params = equation.params
-    if "num_consts" in params:
-        return params["num_consts"]
-    names = close(params["jaxpr"]).jaxpr.debug_info.arg_names if "jaxpr" in params else None
-    return len(list(itertools.takewhile(lambda name: name == "", names or ())))
+    if "num_consts" in equation.params:
+        return equation.params["num_consts"]
+    names = subgraphs(equation)[0].jaxpr.debug_info.arg_names or ()
+    return next((i for i, name in enumerate(names) if name), len(names))
 
 
 def subgraphs(equation: Any) -> list[Any]:
