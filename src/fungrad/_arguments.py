@@ -53,8 +53,11 @@ def has_shape(name: str, x: jax.Array, shape: tuple[int, ...], why: str) -> None
 
 
 def known(*arrays: Any) -> bool:
-    """Whether the values can be read now, i.e. no array is being traced."""
-    return not any(isinstance(x, Tracer) for x in arrays)
+    """Whether the values can be read here and now: none is traced, or lies on another machine."""
+    return not any(
+        isinstance(x, Tracer) or (isinstance(x, jax.Array) and not x.is_fully_addressable)
+        for x in arrays
+    )
 
 
 def values_pass(name: str, x: Any, test: Callable[[np.ndarray], Any], wanted: str) -> None:

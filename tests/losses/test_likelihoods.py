@@ -296,3 +296,14 @@ def test_kl_divergence_refuses():
         losses.kl_divergence(SOFT, LOGITS)
     with pytest.raises(TypeError, match=r"p must be floating-point"):
         losses.kl_divergence(np.eye(4, dtype=int), softmax(np.zeros((4, 4))))
+
+
+def test_nodes_bear_the_names_of_the_losses():
+    for loss, args in (
+        (losses.cross_entropy, (LOGITS, LABELS)),
+        (losses.cross_entropy, (LOGITS, SOFT)),
+        (losses.binary_cross_entropy, (LOGIT, Y)),
+        (losses.zero_one, (LOGITS, LABELS)),
+    ):
+        graph = fg.trace(loss)(*args)
+        assert len(graph.find(fg.at(function=loss.__name__))) == 1

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from fungrad._arguments import values_pass
-from fungrad.custom import custom
-from fungrad.losses._shapes import is_largest, matching, per_class, rows
+from fungrad.losses import _written
+from fungrad.losses._shapes import matching, per_class, rows
 
 
 def multiclass_svm(scores, labels):
@@ -99,17 +97,4 @@ def zero_one(scores, labels):
     Source: [bishop2006], section 1.5.1.
     """
     scores = per_class("scores", scores)
-    return _refusing_zero_one(scores, rows(labels, scores, "scores"))
-
-
-def _zero_one_rule(g, out, z, t):
-    """∂J/∂z = 0 but where it jumps, and there it has none"""
-    raise TypeError(
-        "zero_one is piecewise constant and has no useful gradient: minimise cross_entropy or "
-        "multiclass_svm instead. To report it beside a loss, give it jax.lax.stop_gradient(scores)."
-    )
-
-
-@partial(custom, rule=_zero_one_rule)
-def _refusing_zero_one(z, t):
-    return 1 - jnp.sum(lax.select(is_largest(z), t, jnp.zeros_like(t)), axis=-1)
+    return _written.zero_one(scores, rows(labels, scores, "scores"))
