@@ -4,12 +4,14 @@ from functools import cache
 
 import jax
 import pytest
+from jax import numpy as jnp
 
 import fungrad as fg
 from fungrad.check.examples import examples
 from fungrad.rulebook import Rule
 from tests import witnesses
-from tests.witnesses import check, low_node_of, node_of
+from tests.nodes import low_node_of, node_of
+from tests.witnesses import Claim, check
 
 # The rules of primitives that this version of JAX lacks have nothing to be tested on.
 ABSENT = {name for name in ("log2", "one_minus_square", "polynomial") if not hasattr(jax.lax, name)}
@@ -46,7 +48,7 @@ def low_nodes(name, dtype):
 
 @every_rule
 def test_gradients_are_those_of_jax_also_at_kinks(name):
-    check(witnesses.equals_jax, ALL[name], nodes(name, kinks=True))
+    assert check(witnesses.equals_jax, ALL[name], nodes(name, kinks=True))
 
 
 @every_rule
@@ -86,7 +88,18 @@ def test_a_linear_input_is_never_read(name):
 
 @every_rule
 def test_engine(name):
-    check(witnesses.engine_equals_jax, ALL[name], nodes(name, kinks=True))
+    assert check(witnesses.engine_equals_jax, ALL[name], nodes(name, kinks=True))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_are_differentiated_as_by_jax(name):
+    for example in examples(ALL[name]):
+        program = jax.make_jaxpr(example.function)(*example.arguments)
+        assert name in [equation.primitive.name for equation in program.eqns]
+        out, pullback = jax.vjp(example.function, *example.arguments)
+        g = jax.tree.map(lambda z: jnp.cos(1 + z), out)
+        ours = fg.vjp(example.function, *example.arguments)[1](g)
+        Claim(jax.tree.leaves(ours), jax.tree.leaves(pullback(g))).verify()
 
 
 def _not_empty(some):

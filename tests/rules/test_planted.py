@@ -12,7 +12,8 @@ import fungrad as fg
 from fungrad.check.examples import Draw, Example
 from fungrad.rulebook import elementwise, rule
 from tests import witnesses
-from tests.witnesses import Claim, check, low_node_of, node_of
+from tests.nodes import low_node_of, node_of
+from tests.witnesses import Claim, check
 
 draw = Draw(seed=0)
 floats, others = draw.uniform(3), draw.positive(3)
@@ -135,6 +136,14 @@ def only_one_catches(witness, wrong, function, dtype="float64"):
     check(witnesses.equals_jax, wrong, [node_of(example, wrong.primitive)])
     with pytest.raises((AssertionError, TypeError)):
         check(witness, wrong, [low_node_of(example, wrong.primitive, dtype)])
+
+
+def test_a_finite_number_in_place_of_an_infinite_one_is_caught():
+    tamed = elementwise("sqrt", example=None)(lambda g, z, x: g / (2 * z + 1e-30))
+    node = node_of(Example(lax.sqrt, (draw.values(0.0),)), "sqrt")
+    check(witnesses.equals_jax, fg.rules["sqrt"], [node])
+    with pytest.raises(AssertionError, match="a gradient is"):
+        check(witnesses.equals_jax, tamed, [node])
 
 
 def test_a_wrong_second_derivative_is_caught():

@@ -8,8 +8,8 @@ from jax import numpy as jnp
 import fungrad as fg
 from fungrad.check.examples import examples
 from fungrad.rulebook import Rule, Rulebook, rule
+from tests.nodes import node_of
 from tests.rules.test_generated import ABSENT, ALL
-from tests.witnesses import node_of
 
 RULES = [value for value in ALL.values() if isinstance(value, Rule)]
 WITHOUT_GRADIENT = [value for value in RULES if value.reason]

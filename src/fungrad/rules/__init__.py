@@ -9,6 +9,7 @@ from fungrad.rules import (
     indexing,
     nothing,
     numbers,
+    powers,
     random,
     reduction,
     shape,
@@ -18,6 +19,7 @@ from fungrad.rules import (
 
 default = Rulebook.of(
     elementwise,
+    powers,
     numbers,
     special,
     contraction,

@@ -11,7 +11,6 @@ from jax import numpy as jnp
 
 from fungrad.rulebook import elementwise
 
-
 _ROUNDING = "where it rounds: as if it did not"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 from fungrad.rulebook import rule
 
@@ -226,7 +227,7 @@ def copy(g, z, x):
 
 @rule(
     "name",
-    example=lambda draw: (lambda x: jax.ad_checkpoint.checkpoint_name(x, "x"), draw.uniform(3)),
+    example=lambda draw: (lambda x: checkpoint_name(x, "x"), draw.uniform(3)),
 )
 def name(g, z, x):
     """z = x, with a name        ∂z/∂x = I"""
