@@ -271,7 +271,8 @@ def _operand(values: dict[Any, Any], variable: Any) -> Any:
     """Rules see a bare number, a literal or a Python scalar, as an array."""
     value = read(values, variable)
     bare = isinstance(variable, _jax.Literal) or not hasattr(value, "shape")
-    return np.asarray(value, variable.aval.dtype) if bare else value
+    aval: Any = variable.aval
+    return np.asarray(value, aval.dtype) if bare else value
 
 
 def _fit(g: Any, aval: Any, step: Step) -> Any:
