@@ -74,7 +74,15 @@ def build(name: str, data: DataSet, hidden: tuple[int, ...], key: jax.Array) -> 
 # --- optimizers ---------------------------------------------------------------------------------
 
 # Learning rates that suit standardised data of this size, for the optimizers that need one.
-RATES = {"sgd": 0.1, "adagrad": 0.1, "rprop": 0.1, "lion": 0.001, "sign_sgd": 0.001}
+RATES = {
+    "sgd": 0.1,
+    "adam": 0.002,
+    "adamw": 0.002,
+    "adagrad": 0.1,
+    "rprop": 0.1,
+    "lion": 0.001,
+    "sign_sgd": 0.001,
+}
 DEFAULT_RATE = 0.01
 
 
