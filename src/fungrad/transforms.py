@@ -153,7 +153,7 @@ def value_and_grad(
         out, pullback, aux = pullback_of(flat, leaves, fun, has_aux, settings)
         _jax.check_scalar(out)
         _jax.check_output_dtype("grad", holomorphic, out)
-        gradients = restore(pullback(jnp.ones((), _jax.type_of(out).dtype)))
+        gradients = restore(pullback(jax.lax.full_like(out, 1)))
         return ((out, aux) if has_aux else out), gradients
 
     return value_and_gradient
