@@ -165,12 +165,7 @@ def scatter_sub(g, out, x, indices, updates, **params):
 @rule("scatter", example=_scatter_examples("scatter"))
 def scatter(g, out, x, indices, updates, *, update_jaxpr, **params):
     """out = x, overwritten by u where S reads        ∂out/∂x = I − SᵀS        ∂out/∂u = Sᵀ"""
-    if update_jaxpr is not None:
-        raise NotImplementedError(
-            "scatter_apply, i.e. x.at[i].apply(f), has no gradient rule, as in JAX; "
-            "write x.at[i].set(f(x[i])) instead"
-        )
-    params["update_jaxpr"] = None
+    params = _without_function(update_jaxpr, params)
     overwrite = _writer(lax.scatter, indices, **params)
 
     def of_updates():
@@ -183,6 +178,16 @@ def scatter(g, out, x, indices, updates, *, update_jaxpr, **params):
         return lax.select(stays, read(g), lax.full(updates.shape, 0, g.dtype))
 
     return lambda: overwrite(g, lax.full(updates.shape, 0, g.dtype)), None, of_updates
+
+
+def _without_function(update_jaxpr, params):
+    """The parameters of a scatter that writes its updates as they are."""
+    if update_jaxpr is not None:
+        raise NotImplementedError(
+            "scatter_apply, i.e. x.at[i].apply(f), has no gradient rule, as in JAX; "
+            "write x.at[i].set(f(x[i])) instead"
+        )
+    return {**params, "update_jaxpr": None}
 
 
 @rule("scatter-mul", example=_scatter_examples("scatter_mul", duplicates=False))
