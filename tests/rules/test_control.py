@@ -148,6 +148,13 @@ def test_a_scan_of_no_steps_passes_the_carrys_gradient_on():
     assert (float(w_g), float(c_g), x_g.tolist()) == (0, 7, [0, 0, 0])
 
 
+def test_a_scan_of_no_steps_passes_on_a_carry_that_its_body_would_drop():
+    def function(c):
+        return lax.scan(lambda c, _: (jnp.ones(()), jnp.floor(c)), c, None, length=0)[0]
+
+    assert fg.grad(function)(2.0) == 1
+
+
 def test_no_gradient_crosses_a_step_that_forgets_the_carry():
     def steps(c):
         return lax.scan(lambda c, x: (x, None), c, x)[0]

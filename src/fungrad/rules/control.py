@@ -38,7 +38,9 @@ def _scan_carry_activity(equation: Any, active: Sequence[bool], settings: Settin
 
 
 def _scan_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
-    return _scan_carry_activity(equation, active, settings)[1]
+    carry, outputs = _scan_carry_activity(equation, active, settings)
+    # A loop of no steps hands the carry on, whatever its body would have made of it.
+    return outputs if equation.params["length"] else (*carry, *outputs[len(carry) :])
 
 
 def _scan_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: Settings) -> Mask:
