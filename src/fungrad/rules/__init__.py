@@ -3,6 +3,7 @@
 from fungrad.rulebook import Rulebook
 from fungrad.rules import (
     calls,
+    collective,
     contraction,
     control,
     elementwise,
@@ -28,6 +29,7 @@ default = Rulebook.of(
     indexing,
     sorting,
     random,
+    collective,
     nothing,
     calls,
     control,
