@@ -215,6 +215,18 @@ def _in_float64(arrays: Arrays) -> list[Any]:
     return [x.astype("complex128" if is_complex(x) else "float64") for x in arrays]
 
 
+def takes_missing_g_for_zero(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
+    """Where no gradient arrives at one of several outputs, `None` does what zeros do."""
+    claims = []
+    for k in range(len(g) if len(g) > 1 else 0):
+        missing = [None if i == k else x for i, x in enumerate(g)]
+        zero = [jnp.zeros_like(x) if i == k else x for i, x in enumerate(g)]
+        claims.append(
+            Claim(node.gradients(rule, missing, points), node.gradients(rule, zero, points))
+        )
+    return claims
+
+
 def reads_no_linear_input(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
     """Where the node is linear in inputs, their gradients do not depend on their values.
 

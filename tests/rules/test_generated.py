@@ -82,6 +82,12 @@ def test_bfloat16(name):
 
 
 @every_rule
+def test_a_missing_g_is_zero(name):
+    if nodes(name)[0].primitive.multiple_results:
+        check(witnesses.takes_missing_g_for_zero, ALL[name], nodes(name))
+
+
+@every_rule
 def test_a_linear_input_is_never_read(name):
     check(witnesses.reads_no_linear_input, ALL[name], nodes(name))
 

@@ -31,10 +31,10 @@ def test_two_rules_of_one_primitive_are_an_error():
         Rulebook.of(First, Second)
 
 
-@pytest.mark.parametrize("name", ABSENT)
-def test_absent_primitives_are_not_in_this_jax(name):
-    with pytest.raises(AttributeError, match=name):
-        node_of(examples(fg.rules[name])[0], name)
+def test_absent_primitives_are_not_in_this_jax():
+    for name in ABSENT:
+        with pytest.raises(AttributeError, match=name):
+            node_of(examples(fg.rules[name])[0], name)
 
 
 @pytest.mark.parametrize("value", named(fg.rules))
