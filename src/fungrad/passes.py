@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 
 from fungrad import _jax
-from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
+from fungrad.rulebook import CallRule, Gap, Halves, Rule, Rulebook
 
 
 class Settings(NamedTuple):
@@ -89,7 +89,7 @@ def _flow_through(equation: Any, active: tuple[bool, ...], settings: Settings) -
     rule = settings.rules.find(equation)
     if isinstance(rule, CallRule):
         return rule.activity(equation, active, settings)
-    if rule is not None and rule.reason is not None:
+    if isinstance(rule, Rule) and rule.reason is not None:
         return [False] * len(equation.outvars)
     return [_jax.is_differentiable(v.aval) for v in equation.outvars]
 
@@ -139,8 +139,9 @@ def plan(
             halves = None
             if isinstance(rule, CallRule):
                 halves = rule.split(equation, takes, brings, settings)
-            elif rule is None:
-                _announce_missing(equation, settings)
+            elif not isinstance(rule, Rule):
+                _announce_missing(equation, rule, settings)
+                rule = None
             step = Step(equation, rule, takes, brings, halves)
         steps.append(step)
     return steps[::-1]
@@ -326,12 +327,16 @@ def _by_jax(step: Step, inputs: list[Any], g: list[Any]) -> Sequence[Any]:
     return [next(gradients) if a else None for a in step.active]
 
 
-def _announce_missing(equation: Any, settings: Settings) -> None:
+def _announce_missing(equation: Any, gap: Gap | None, settings: Settings) -> None:
     file, line, _ = _jax.line_of(equation)
     place = f"the primitive {equation.primitive.name!r} at {file}:{line} has no hand-written rule"
+    if gap is not None:
+        place = f"{place} ({gap.reason})"
     if settings.rules.strict:
         raise MissingRuleError(f"{place}; give it one with rules.replace, or use a lenient book")
-    warnings.warn(f"{place}; JAX's own is used there", MissingRuleWarning, stacklevel=3)
+    if gap is None:
+        message = f"{place}; JAX's own is used there"
+        warnings.warn(message, MissingRuleWarning, stacklevel=3)
 
 
 def _describe(step: Step) -> str:

@@ -143,6 +143,34 @@ class CallRule:
         return (self.split.__doc__ or "").strip().split("\n")[0]
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A primitive that keeps JAX's own rule, and the reason why.
+
+    Attributes:
+        primitive: the primitive's name.
+        reason: why no rule is written for it.
+        example: as for `Rule`.
+    """
+
+    primitive: str
+    reason: str
+    example: Callable[[Any], Any] | None = field(default=None, compare=False)
+    kink = ""
+
+    @property
+    def jacobian(self) -> str:
+        return f"∂out/∂in: {self.reason}"
+
+
+def gap(primitive: str, *, reason: str, example: Callable[[Any], Any] | None = None) -> Gap:
+    """A primitive that keeps JAX's own rule, because `reason`; a strict book refuses it."""
+    return Gap(primitive, reason, example)
+
+
+AnyRule = Rule | CallRule | Gap
+
+
 class Rulebook:
     """An immutable, hashable set of rules; `fungrad.rules` is the default one.
 
@@ -164,7 +192,7 @@ class Rulebook:
 
     def __init__(
         self,
-        rules: Mapping[str, Rule | CallRule],
+        rules: Mapping[str, AnyRule],
         replaced: Mapping[str, Rule] | None = None,
         strict: bool = False,
     ):
@@ -178,10 +206,10 @@ class Rulebook:
     @classmethod
     def of(cls, *modules: Any) -> Rulebook:
         """The book of all rules defined in the modules; two rules of one name are an error."""
-        rules: dict[str, Rule | CallRule] = {}
+        rules: dict[str, AnyRule] = {}
         for module in modules:
             for value in vars(module).values():
-                if not isinstance(value, Rule | CallRule):
+                if not isinstance(value, AnyRule):
                     continue
                 if rules.setdefault(value.primitive, value) is not value:
                     raise ValueError(f"two rules for the primitive {value.primitive!r}")
@@ -219,7 +247,7 @@ class Rulebook:
             replaced[name] = Rule(name, plain, broadcasts)
         return Rulebook(self._rules, replaced, self.strict if strict is None else strict)
 
-    def find(self, equation: Any) -> Rule | CallRule | None:
+    def find(self, equation: Any) -> AnyRule | None:
         """The rule of an equation, `None` if the book has none."""
         primitive = equation.primitive.name
         if self._replaced:
@@ -228,8 +256,8 @@ class Rulebook:
                 return rule
         return self._rules.get(primitive)
 
-    def __iter__(self) -> Iterator[Rule | CallRule]:
-        rules: dict[str, Rule | CallRule] = {**self._rules, **self._replaced}
+    def __iter__(self) -> Iterator[AnyRule]:
+        rules: dict[str, AnyRule] = {**self._rules, **self._replaced}
         return iter(rules.values())
 
     def __len__(self) -> int:
@@ -238,7 +266,7 @@ class Rulebook:
     def __contains__(self, primitive: str) -> bool:
         return primitive in self._replaced or primitive in self._rules
 
-    def __getitem__(self, primitive: str) -> Rule | CallRule:
+    def __getitem__(self, primitive: str) -> AnyRule:
         return self._replaced.get(primitive) or self._rules[primitive]
 
     def __eq__(self, other: object) -> bool:

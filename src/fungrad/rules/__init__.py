@@ -7,6 +7,7 @@ from fungrad.rules import (
     contraction,
     control,
     elementwise,
+    gaps,
     indexing,
     nothing,
     numbers,
@@ -31,6 +32,7 @@ default = Rulebook.of(
     random,
     collective,
     nothing,
+    gaps,
     calls,
     control,
 )
