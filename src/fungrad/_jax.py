@@ -331,6 +331,12 @@ def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[b
     """The graph (inputs, tangents of the active ones) -> (outputs, tangents of the outputs).
 
     Also which outputs have a tangent; only these appear.
+def differentiated_by_jax() -> set[str]:
+    """The names of the primitives that JAX has a rule for, in whichever of its tables."""
+    tables = [table for table in vars(ad).values() if isinstance(table, dict)]
+    return {key.name for table in tables for key in table if isinstance(key, core.Primitive)}
+
+
     """
     _, jvp = _subfunctions(equation)
     symbolic = equation.params["symbolic_zeros"]
