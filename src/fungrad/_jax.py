@@ -59,6 +59,11 @@ def is_tracer(value: Any) -> bool:
     return isinstance(value, core.Tracer)
 
 
+def is_concrete(value: Any) -> bool:
+    """Whether the value is known now: no tracer, or one that knows what it stands for."""
+    return core.to_concrete_value(value) is not None
+
+
 def type_of(value: Any) -> Any:
     return core.typeof(value)
 
@@ -137,6 +142,102 @@ def trace(fun: Callable[..., Any], avals: Sequence[Any], name: str = "fungrad") 
     info = lu.DebugInfo("fungrad", name, None, None)
     jaxpr, _, consts = pe.trace_to_jaxpr_dynamic(lu.wrap_init(fun, debug_info=info), avals)
     return ClosedJaxpr(jaxpr, consts)
+
+
+def trace_at(fun: Callable[..., Any], values: Sequence[Any], name: str = "fungrad") -> Any:
+    """The graph of a function at given values, which its Python code may branch on.
+
+    As under `jax.grad`, which runs a function rather than reads it: values that are concrete stay
+    so, and what is computed from them is evaluated when Python asks for it.
+    """
+    if values and all(not is_concrete(x) for x in values):
+        return trace(fun, [core.typeof(x) for x in values], name)
+    info = lu.DebugInfo("fungrad", name, None, None)
+    tracing = _TraceAtValues(info, parent_trace=core.trace_ctx.trace)
+    with core.ensure_no_leaks(tracing), source_info_util.reset_name_stack(), pe.TracebackScope():
+        here = source_info_util.current()
+        inputs = [tracing.new_arg(core.typeof(x), here) for x in values]
+        tracing.known = {x.val: value for x, value in zip(inputs, values, strict=True)}
+        with core.set_current_trace(tracing):
+            outputs = fun(*inputs)
+        found = [tracing.to_jaxpr_tracer(x, here) for x in outputs]
+        jaxpr, consts = tracing.frame.to_jaxpr(tracing, found, info, here)
+        del inputs, outputs, found, tracing  # whoever still holds a tracer is told so
+    return ClosedJaxpr(jaxpr, consts)
+
+
+class _TraceAtValues(pe.DynamicJaxprTrace):
+    """Reads a graph, and evaluates as much of it as Python code asks the values of."""
+
+    __slots__ = ("known",)
+
+    def var_to_tracer(self, *arguments: Any) -> Any:
+        tracer = super().var_to_tracer(*arguments)
+        tracer.__class__ = _TracerAtValue
+        return tracer
+
+    def new_arg(self, *arguments: Any) -> Any:
+        tracer = super().new_arg(*arguments)
+        tracer.__class__ = _TracerAtValue
+        return tracer
+
+    def value_of(self, tracer: Any) -> Any:
+        """The concrete value at a tracer; `None` if it has none, or if an effect makes it."""
+        constant = self.get_const(tracer)
+        if constant is None and tracer.val not in self.known:
+            self.known[tracer.val] = None
+            if tracer.parent is not None and not tracer.parent.effects:
+                self._evaluate(tracer.parent)
+        return core.to_concrete_value(self.known[tracer.val] if constant is None else constant)
+
+    def _evaluate(self, equation: Any) -> None:
+        inputs = [self.value_of(x) for x in equation.in_tracers]
+        if all(x is not None for x in inputs):
+            with core.set_current_trace(core.eval_trace):
+                outputs = bind(equation, inputs)
+            self.known.update(zip(equation.outvars, outputs, strict=True))
+
+    def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, **params):
+        fun, jvp = (self._at_values(f, tracers, 1) for f in (fun, jvp))
+        return super().process_custom_jvp_call(primitive, fun, jvp, tracers, **params)
+
+    def process_custom_vjp_call(self, primitive, fun, fwd, bwd, tracers, /, **params):
+        fun, fwd = self._at_values(fun, tracers, 1), self._at_values(fwd, tracers, 2)
+        return super().process_custom_vjp_call(primitive, fun, fwd, bwd, tracers, **params)
+
+    def _at_values(self, fun: Any, tracers: Sequence[Any], stride: int) -> Any:
+        """A function of `tracers`, among others, that may branch on their values as well."""
+        places = slice(0, stride * len(tracers), stride)
+
+        def read(*arguments):
+            try:
+                return _call_again(fun, arguments)
+            except core.ConcretizationTypeError:
+                here, values = arguments[places], map(core.to_concrete_value, tracers)
+                known = [x if value is None else value for x, value in zip(here, values)]
+
+            def at(*chosen):
+                every = list(arguments)
+                every[places] = chosen
+                return _call_again(fun, every)
+
+            return evaluate(trace_at(at, known, fun.debug_info.func_name), here)
+
+        return lu.wrap_init(read, debug_info=fun.debug_info)
+
+
+class _TracerAtValue(pe.DynamicJaxprTracer):
+    __slots__ = ()
+
+    def to_concrete_value(self) -> Any:
+        return self._trace.value_of(self)
+
+
+def _call_again(fun: Any, arguments: Sequence[Any]) -> Any:
+    for store in fun.stores:
+        if store:
+            store.reset()
+    return fun.call_wrapped(*arguments)
 
 
 def source_of(fun: Callable[..., Any]) -> str:
@@ -228,6 +329,12 @@ def closed_over_inputs(equation: Any) -> int:
         return equation.params["num_consts"]
     names = subgraphs(equation)[0].jaxpr.debug_info.arg_names or ()
     return next((i for i, name in enumerate(names) if name), len(names))
+
+
+def differentiated_by_jax() -> set[str]:
+    """The names of the primitives that JAX has a rule for, in whichever of its tables."""
+    tables = [table for table in vars(ad).values() if isinstance(table, dict)]
+    return {key.name for table in tables for key in table if isinstance(key, core.Primitive)}
 
 
 def subgraphs(equation: Any) -> list[Any]:
@@ -331,12 +438,6 @@ def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[b
     """The graph (inputs, tangents of the active ones) -> (outputs, tangents of the outputs).
 
     Also which outputs have a tangent; only these appear.
-def differentiated_by_jax() -> set[str]:
-    """The names of the primitives that JAX has a rule for, in whichever of its tables."""
-    tables = [table for table in vars(ad).values() if isinstance(table, dict)]
-    return {key.name for table in tables for key in table if isinstance(key, core.Primitive)}
-
-
     """
     _, jvp = _subfunctions(equation)
     symbolic = equation.params["symbolic_zeros"]

@@ -65,17 +65,8 @@ def pullback_of(
     # What has no gradient stays concrete, so that Python code may branch on it.
     active = [_jax.is_differentiable(aval) for aval in types]
     reader = _Reader(flat, leaves, active, has_aux)
-    chosen = [t for t, a in zip(types, active, strict=True) if a]
-    try:
-        graph = _jax.trace(reader, chosen, _jax.source_of(fun))
-    except jax.errors.ConcretizationTypeError as error:
-        error.add_note(
-            "fungrad reads a function as a graph before it runs it, so Python code cannot branch "
-            "on the value of a differentiated argument. Use jax.lax.cond or jax.numpy.where; "
-            "arguments that are not differentiated keep their values."
-        )
-        raise
     inputs = [leaf for leaf, a in zip(leaves, active, strict=True) if a]
+    graph = _jax.trace_at(reader, inputs, _jax.source_of(fun))
     size = reader.tree.num_leaves
     wanted = [True] * size + [False] * (len(graph.jaxpr.outvars) - size)
     wanted = [
