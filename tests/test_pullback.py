@@ -240,76 +240,6 @@ def test_python_reads_arguments_without_gradient(n, flag):
     same(pull(fg.vjp), pull(jax.vjp))
 
 
-# --- Python looks at values -----------------------------------------------------------------------
-
-
-def by_sign(x):
-    return jnp.sin(x) if x > 0 else x * x
-
-
-def halvings(x):
-    steps = 0
-    while jnp.sum(x * x) > 1:
-        x, steps = x * 0.5, steps + 1
-    return jnp.sum(x) * steps
-
-
-def as_often_as_its_argument(x):
-    return lax.fori_loop(0, (x + 1).astype(int), lambda _, c: c * x, 1.0)
-
-
-def make_by_sign_with_jvp():
-    own = jax.custom_jvp(by_sign)
-    own.defjvp(lambda p, t: (own(*p), (2 if p[0] > 0 else 3) * t[0]))
-    return lambda x: own(x * x - 2)
-
-
-def make_by_sign_with_vjp():
-    own = jax.custom_vjp(by_sign)
-    own.defvjp(
-        lambda x: (own(x), x if x > 0 else 2 * x), lambda x, g: (g * x if x > 0 else 3 * g * x,)
-    )
-    return lambda x: own(x * x - 2)
-
-
-@pytest.mark.parametrize("point", [1.0, -2.0, 3.0])
-@pytest.mark.parametrize(
-    "fun",
-    [
-        *(by_sign, halvings, as_often_as_its_argument),
-        *(make_by_sign_with_jvp(), make_by_sign_with_vjp()),
-    ],
-)
-def test_python_may_branch_on_values(fun, point):
-    same(fg.grad(fun)(point), jax.grad(fun)(point))
-    same(fg.grad(fg.grad(fun))(point), jax.grad(jax.grad(fun))(point))
-    same(fg.grad(jax.grad(fun))(point), jax.grad(jax.grad(fun))(point))
-
-
-def test_python_may_not_branch_on_what_is_traced():
-    for grad in (jax.grad, fg.grad):
-        with pytest.raises(jax.errors.TracerBoolConversionError):
-            jax.jit(grad(by_sign))(1.0)
-        with pytest.raises(jax.errors.TracerBoolConversionError):
-            jax.vmap(grad(by_sign))(jnp.ones(3))
-
-
-def test_a_value_that_an_effect_makes_is_not_made_twice():
-    calls = []
-
-    def positive(x):
-        calls.append(x)
-        return np.asarray(x > 0)
-
-    def fun(x):
-        found = jax.experimental.io_callback(positive, jax.ShapeDtypeStruct((), bool), x)
-        return x * x if found else x
-
-    with pytest.raises(jax.errors.TracerBoolConversionError):
-        fg.grad(fun)(1.0)
-    assert not calls
-
-
 # --- Pullbacks travel -----------------------------------------------------------------------------
 
 
@@ -391,3 +321,39 @@ def test_a_pullback_is_a_pytree_of_what_was_kept():
     _, pullback = fg.vjp(lambda x: jnp.tanh(x), x)
     assert [leaf.shape for leaf in jax.tree.leaves(pullback)] in ([(3,)], [(3,), (3,)])
     same(jax.tree.map(partial(jnp.multiply, 1.0), pullback)(y), pullback(y))
+
+
+# --- What a pullback shows of itself ----------------------------------------------------------------
+
+
+def test_arguments_may_be_dropped_and_put_back():
+    _, pullback = fg.vjp(lambda x, d: x * d["y"] + jnp.exp(d["z"]), x, {"y": y, "z": y})
+    expected = pullback(x)
+    assert pullback.args_res[0] is x
+    pullback.args_res = [None, None]
+    pullback.args_res = [x, {"y": y, "z": y}]
+    same(pullback(x), expected)
+    _, pullback = fg.vjp(lambda x, y: jnp.sin(x), x, y)
+    assert "NotNeeded" in repr(pullback.args_res[1])
+
+
+def test_gradients_may_be_added_into_references():
+    _, pullback = fg.vjp(lambda x, y, z: x * y + z, x, y, x)
+    total = jax.new_ref(x)
+    goals = (total, jax.ad.DontWant(), jax.ad.GradValue())
+    _, unwanted, third = jax.jit(lambda: pullback.with_refs(*goals)(y))()
+    np.testing.assert_array_equal(total[...], x + y * y)
+    np.testing.assert_array_equal(third, y)
+    assert unwanted == jax.ad.DidntWant()
+    assert len(jax.make_jaxpr(pullback.with_refs(*[jax.ad.DontWant()] * 3))(y).eqns) == 0
+    with pytest.raises(ValueError, match="takes one entry per array of the primals"):
+        pullback.with_refs(total)
+    with pytest.raises(TypeError, match="with_refs takes a reference"):
+        pullback.with_refs(x, y, x)(y)
+
+
+def test_python_scalars_in_the_default_precision():
+    with jax.enable_x64(False):
+        out, pullback = fg.vjp(lambda x, y: x * y, 2.0, 3.0)
+        expected, its = jax.vjp(lambda x, y: x * y, 2.0, 3.0)
+        same((out, pullback(1.0)), (expected, its(1.0)))

@@ -55,6 +55,11 @@ def canonical(value: Any) -> Any:
     return value if isinstance(value, core.Tracer) else dtypes.canonicalize_value(value)
 
 
+def as_array(value: Any) -> Any:
+    """A Python scalar as an array, weakly typed as scalars are; an array as it is."""
+    return jax.numpy.asarray(value) if isinstance(value, int | float | complex) else value
+
+
 def is_tracer(value: Any) -> bool:
     return isinstance(value, core.Tracer)
 
@@ -73,6 +78,12 @@ def type_or_struct(value: Any) -> Any:
     if isinstance(value, jax.ShapeDtypeStruct):
         return core.ShapedArray(value.shape, value.dtype, weak_type=value.weak_type)
     return core.typeof(canonical(value))
+
+
+def is_reference(value: Any) -> bool:
+    return isinstance(value, jax.Array | jax.ref.Ref) and isinstance(
+        core.typeof(value), jax.ref.AbstractRef
+    )
 
 
 def is_differentiable(aval: Any) -> bool:
@@ -125,6 +136,25 @@ def with_weakness_of(g: Any, aval: Any) -> Any:
     if not aval.weak_type or core.typeof(g).weak_type:
         return g
     return lax_internal._convert_element_type(g, aval.dtype, weak_type=True)
+
+
+NotNeeded = api.NotNeeded  # in a VJP, an argument that the backward pass does not read
+DontWant = api.DontWant
+
+
+def deliver(goal: Any, g: Any) -> Any:
+    """Hand a gradient to whoever asked for it: as it is, into a reference, or not at all."""
+    if isinstance(goal, api.GradValue):
+        return g
+    if isinstance(goal, DontWant):
+        return api.DidntWant()
+    if not is_reference(goal):
+        raise TypeError(
+            "with_refs takes a reference (jax.new_ref), jax.ad.GradValue() or jax.ad.DontWant() "
+            f"per array of the primals, got {goal!r}"
+        )
+    jax.ref.addupdate(goal, (), g)
+    return api.GradRef()
 
 
 def add(g: Any, h: Any) -> Any:
@@ -266,7 +296,10 @@ def graph_of(
     variables, values = list(constants), list(constants.values())
     effects = pe.make_jaxpr_effects(variables, inputs, outputs, equations)
     info = info.with_unknown_names()
-    jaxpr = core.Jaxpr(variables, list(inputs), list(outputs), list(equations), effects, info)
+    # A "high" graph holds operations that JAX replaces by others before it compiles it.
+    high = any(e.primitive.is_high(*(v.aval for v in e.invars), **e.params) for e in equations)
+    parts = (variables, list(inputs), list(outputs), list(equations), effects, info)
+    jaxpr = core.Jaxpr(*parts, is_high=high)
     return ClosedJaxpr(jaxpr, values)
 
 

@@ -141,7 +141,7 @@ def plan(
                 halves = rule.split(equation, takes, brings, settings)
             elif not isinstance(rule, Rule):
                 _announce_missing(equation, rule, settings)
-                rule = None
+                rule, halves = None, _by_jax(equation, takes, brings, settings.linear)
             step = Step(equation, rule, takes, brings, halves)
         steps.append(step)
     return steps[::-1]
@@ -213,8 +213,12 @@ def backward(
     g: Sequence[Any],
     active: Sequence[bool],
 ) -> list[Any]:
-    """The gradients at the graph's active inputs, given those at its outputs (`None` is zero)."""
+    """The gradients at the graph's active inputs, given those at its outputs (`None` is zero).
+
+    Rules are not asked for the gradients of its other inputs.
+    """
     gradients: dict[Any, Any] = {}
+    passive = {v for v, a in zip(graph.jaxpr.invars, active, strict=True) if not a}
     for variable, entry in zip(graph.jaxpr.outvars, g, strict=True):
         if entry is not None and not isinstance(variable, _jax.Literal):
             _accumulate(gradients, variable, entry)
@@ -229,8 +233,10 @@ def backward(
             for variable, asked, answer in zip(
                 step.equation.invars, step.active, answers, strict=True
             ):
-                answer = answer() if asked and callable(answer) else answer
-                if asked and answer is not None:
+                if not asked or variable in passive:
+                    continue
+                answer = answer() if callable(answer) else answer
+                if answer is not None:
                     _accumulate(gradients, variable, _fit(answer, variable.aval, step))
     return [gradients.get(v) for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
 
@@ -246,8 +252,6 @@ def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any
         return step.halves.backward(record.saved[i], g)
     equation = step.equation
     inputs = [_operand(record.values, v) for v in equation.invars]
-    if step.rule is None:
-        return _by_jax(step, inputs, g)
     assert isinstance(step.rule, Rule)
     out: Any = tuple(read(record.values, v) for v in equation.outvars)
     g_out: Any = tuple(g)
@@ -305,26 +309,31 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     return summed if summed.shape == shape else lax.reshape(summed, shape)
 
 
-def _by_jax(step: Step, inputs: list[Any], g: list[Any]) -> Sequence[Any]:
-    """JAX's own rule at one node: the primitive has none of ours."""
-    equation = step.equation
+def _by_jax(equation: Any, active: Sequence[bool], wanted: Sequence[bool], linear: bool) -> Halves:
+    """JAX's own rule at one node, for a primitive that has none of ours."""
 
-    def of_active(*chosen):
-        given = iter(chosen)
-        whole = [next(given) if a else x for x, a in zip(inputs, step.active, strict=True)]
-        outputs = _jax.bind(equation, whole)
-        return [out for out, w in zip(outputs, step.wanted, strict=True) if w]
+    def forward(*inputs):
+        inputs = _jax.filled(inputs)
 
-    inputs = _jax.filled(inputs)
-    chosen = [x for x, a in zip(inputs, step.active, strict=True) if a]
-    _, pullback = jax.vjp(of_active, *chosen)
-    full = [
-        _jax.zeros(v.aval) if entry is None else entry
-        for v, entry, w in zip(equation.outvars, g, step.wanted, strict=True)
-        if w
-    ]
-    gradients = iter(pullback(full))
-    return [next(gradients) if a else None for a in step.active]
+        def run(chosen):
+            given = iter(chosen)
+            whole = [next(given) if a else x for x, a in zip(inputs, active, strict=True)]
+            outputs = _jax.bind(equation, whole)
+            return [out for out, w in zip(outputs, wanted, strict=True) if w], outputs
+
+        chosen = [x for x, a in zip(inputs, active, strict=True) if a]
+        _, pullback, outputs = jax.vjp(run, chosen, has_aux=True)
+        unknown = [_jax.Unknown(v.aval) for v in equation.outvars]
+        return unknown if linear else outputs, [pullback]
+
+    def backward(saved, g):
+        (pullback,) = saved
+        due = zip(equation.outvars, g, wanted, strict=True)
+        built = [_jax.zeros(v.aval) if entry is None else entry for v, entry, w in due if w]
+        gradients = iter(*pullback(built))
+        return [next(gradients) if a else None for a in active]
+
+    return Halves(forward, backward)
 
 
 def _announce_missing(equation: Any, gap: Gap | None, settings: Settings) -> None:

@@ -7,11 +7,16 @@ flat lists of arrays.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.tree_util import Partial, tree_flatten, tree_unflatten
+from jax.tree_util import (
+    register_pytree_node_class,
+    tree_flatten,
+    tree_leaves,
+    tree_unflatten,
+)
 
 from fungrad import _jax, passes, saving
 from fungrad.passes import Settings
@@ -32,25 +37,94 @@ def settings_of(rules: Rulebook | None, save: Any) -> Settings:
     return Settings(rules, save)
 
 
-class RestoreTree:
-    """Gives a flat pullback's gradients the structure of the primals."""
+class _Program(NamedTuple):
+    """What a `VJP` is besides its arrays.
 
-    def __init__(self, tree: Any, name: str):
-        self.tree, self.name = tree, name
+    Attributes:
+        pullback: the backward pass.
+        sources: for each array that it reads, the index of the primal's leaf that it is, or `None`.
+        saved: the structure of what it reads.
+        primals: the structure of the primals.
+        name: the name of the function.
+    """
 
-    def __call__(self, pullback: Any, *g: Any) -> Any:
+    pullback: _Pullback
+    sources: tuple[int | None, ...]
+    saved: Any
+    primals: Any
+    name: str
+
+
+@register_pytree_node_class
+class VJP:
+    """g at the output ↦ g · ∂fun/∂primals: what `vjp` returns, a pytree of what it reads.
+
+    Attributes:
+        args_res: the primals that the backward pass reads again, in their own structure, with
+            `NotNeeded` in the place of the others. They may be dropped, to save memory, and put
+            back before the call.
+        opaque_residuals: the other arrays that it reads.
+    """
+
+    def __init__(self, program: _Program, args_res: list[Any], opaque_residuals: list[Any]):
+        self.program = program
+        self.args_res, self.opaque_residuals = args_res, opaque_residuals
+
+    @classmethod
+    def of(cls, pullback: _Pullback, saved: Any, leaves: Sequence[Any], tree: Any, name: str):
+        """The pullback of a function called `name`, whose primals have these leaves."""
+        read, saved_tree = tree_flatten(saved)
+        places = {id(leaf): i for i, leaf in enumerate(leaves)}
+        sources = tuple(places.get(id(x)) for x in read)
+        shown = [x if i in sources else _jax.NotNeeded() for i, x in enumerate(leaves)]
+        args_res = list(tree_unflatten(tree, shown))
+        opaque = [x for x, source in zip(read, sources, strict=True) if source is None]
+        return cls(_Program(pullback, sources, saved_tree, tree, name), args_res, opaque)
+
+    def __call__(self, *g: Any) -> Any:
+        return tree_unflatten(self.program.primals, self._gradients(g))
+
+    def with_refs(self, *targets: Any) -> Callable[..., Any]:
+        """The pullback with its gradients added into mutable references, or left out.
+
+        Args:
+            *targets: in the structure of the primals, for each of them a reference, to which its
+                gradient is added, `jax.ad.GradValue()`, to get it as an array as usual, or
+                `jax.ad.DontWant()`.
+        """
+        goals, tree = tree_flatten(targets)
+        due = self.program.primals
+        if tree != due:
+            raise ValueError(
+                "unexpected tree structure: with_refs, of the result of vjp applied to "
+                f"{self.program.name}, takes one entry per array of the primals, {due}, got {tree}"
+            )
+        asked = [not isinstance(goal, _jax.DontWant) for goal in goals]
+
+        def into_refs(*g):
+            gradients = self._gradients(g, asked)
+            return tree_unflatten(due, list(map(_jax.deliver, goals, gradients)))
+
+        return into_refs
+
+    def _gradients(self, g: Sequence[Any], asked: Sequence[bool] | None = None) -> list[Any]:
+        pullback, sources, saved, _, name = self.program
         if len(g) != 1:
             raise TypeError(
-                f"the result of vjp applied to {self.name} was called with {len(g)} arguments; it "
-                "takes one, a gradient of the output's structure: one tuple if the output is one"
+                f"the result of vjp applied to {name} was called with {len(g)} arguments; it takes "
+                "one, a gradient of the output's structure: one tuple if the output is one"
             )
-        return tree_unflatten(self.tree, pullback(*g))
+        leaves = tree_leaves(self.args_res, is_leaf=lambda x: isinstance(x, _jax.NotNeeded))
+        opaque = iter(self.opaque_residuals)
+        read = [next(opaque) if i is None else _jax.canonical(leaves[i]) for i in sources]
+        return pullback(tree_unflatten(saved, read), *g, asked)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RestoreTree) and self.tree == other.tree
+    def tree_flatten(self):
+        return (self.args_res, self.opaque_residuals), self.program
 
-    def __hash__(self) -> int:
-        return hash(self.tree)
+    @classmethod
+    def tree_unflatten(cls, program, children):
+        return cls(program, *children)
 
 
 def pullback_of(
@@ -59,8 +133,8 @@ def pullback_of(
     fun: Callable[..., Any],
     has_aux: bool,
     settings: Settings,
-) -> tuple[Any, Any, Any]:
-    """Output, pullback to flat gradients, and aux of a function of flat arguments."""
+) -> tuple[Any, _Pullback, Any, Any]:
+    """Output, pullback, what it reads, and aux of a function of flat arguments."""
     types = [_jax.type_of(leaf) for leaf in leaves]
     # What has no gradient stays concrete, so that Python code may branch on it.
     active = [_jax.is_differentiable(aval) for aval in types]
@@ -76,7 +150,7 @@ def pullback_of(
     values, backward, saved = _run(graph, inputs, wanted, settings)
     backward = _Pullback(backward, reader.tree, graph.out_avals, types)
     outputs = tree_unflatten(reader.tree, values[:size])
-    return outputs, Partial(backward, saved), reader.restore_aux(values[size:])
+    return outputs, backward, saved, reader.restore_aux(values[size:])
 
 
 class _Reader:
@@ -132,7 +206,12 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
 
     halves = cut.halves(active, wanted, _jax.evaluate, behind)
     outputs, saved = halves.forward(*closed_over, *inputs)
-    return outputs, lambda saved, g: halves.backward(saved, g)[len(closed_over) :], saved
+
+    def backward(saved, g, asked):
+        gradients = halves.backward(saved, g)[len(closed_over) :]
+        return [x for x, w in zip(gradients, asked, strict=True) if w]
+
+    return outputs, backward, saved
 
 
 class _Backward:
@@ -142,15 +221,14 @@ class _Backward:
         self.graph, self.steps = graph, steps
         self.variables, self.calls = list(record.values), list(record.saved)
 
-    def __call__(self, left: Any, g: Sequence[Any]) -> list[Any]:
+    def __call__(self, left: Any, g: Sequence[Any], asked: Sequence[bool]) -> list[Any]:
         values, saved = left
         record = passes.Record(
             [],
             dict(zip(self.variables, values, strict=True)),
             dict(zip(self.calls, saved, strict=True)),
         )
-        active = (True,) * len(self.graph.jaxpr.invars)
-        return passes.backward(self.graph, self.steps, record, g, active)
+        return passes.backward(self.graph, self.steps, record, g, asked)
 
 
 class _Pullback:
@@ -162,7 +240,8 @@ class _Pullback:
     def __init__(self, backward: Any, tree: Any, outputs: Sequence[Any], types: Sequence[Any]):
         self.backward, self.tree, self.outputs, self.types = backward, tree, outputs, types
 
-    def __call__(self, saved: Any, g: Any) -> list[Any]:
+    def __call__(self, saved: Any, g: Any, asked: Sequence[bool] | None = None) -> list[Any]:
+        """Gradients at the leaves that are `asked` for; at the others `None`, or not."""
         leaves, tree = tree_flatten(g)
         if tree != self.tree:
             raise ValueError(
@@ -172,12 +251,18 @@ class _Pullback:
         leaves = [_jax.canonical(leaf) for leaf in leaves]
         _jax.check_cotangents(leaves, self.outputs[: len(leaves)])
         arriving = [
-            leaf if _jax.is_differentiable(aval) else None
+            _jax.as_array(leaf) if _jax.is_differentiable(aval) else None
             for leaf, aval in zip(leaves, self.outputs, strict=False)
         ]
         aux = [None] * (len(self.outputs) - len(leaves))
-        gradients = iter(self.backward(saved, arriving + aux))
-        return [self._built(gradients, aval) for aval in self.types]
+        active = [_jax.is_differentiable(aval) for aval in self.types]
+        asked = [True] * len(active) if asked is None else asked
+        of_active = [w for w, a in zip(asked, active, strict=True) if a]
+        gradients = iter(self.backward(saved, arriving + aux, of_active))
+        return [
+            self._built(gradients, aval) if w or not a else None
+            for aval, a, w in zip(self.types, active, asked, strict=True)
+        ]
 
     def _built(self, gradients: Any, aval: Any) -> Any:
         if not _jax.is_differentiable(aval):

@@ -18,10 +18,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial, tree_flatten, tree_leaves, tree_unflatten
+from jax.tree_util import tree_flatten, tree_leaves, tree_unflatten
 
 from fungrad import _jax
-from fungrad.pullback import RestoreTree, pullback_of, settings_of
+from fungrad.pullback import VJP, pullback_of, settings_of
 from fungrad.rulebook import Rulebook
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jacrev", "value_and_grad", "vjp"]
@@ -50,7 +50,7 @@ def vjp(
         `(out, pullback)`, or `(out, pullback, aux)`. The pullback takes a gradient at the output,
         of the output's structure, shapes and dtypes, and returns a tuple with one gradient per
         primal, of the primal's shape; a primal of integers or booleans gets one of dtype `float0`.
-        It is a pytree and may cross the borders of `jax.jit`.
+        It is a pytree and may cross the borders of `jax.jit`; see `VJP` for what else it can.
 
     Raises:
         TypeError: `fun` is not callable, or a primal is not an array.
@@ -70,8 +70,9 @@ def vjp(
     def flat(*values):
         return fun(*tree_unflatten(tree, values))
 
-    outputs, pullback, aux = pullback_of(flat, leaves, fun, has_aux, settings_of(rules, save))
-    pullback = Partial(RestoreTree(tree, getattr(fun, "__name__", "fun")), pullback)
+    settings = settings_of(rules, save)
+    outputs, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
+    pullback = VJP.of(pullback, saved, leaves, tree, getattr(fun, "__name__", "fun"))
     return (outputs, pullback, aux) if has_aux else (outputs, pullback)
 
 
@@ -150,10 +151,10 @@ def value_and_grad(
         flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
         for leaf in leaves:
             _jax.check_input_dtype("grad", holomorphic, allow_int, leaf)
-        out, pullback, aux = pullback_of(flat, leaves, fun, has_aux, settings)
+        out, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
         _jax.check_scalar(out)
         _jax.check_output_dtype("grad", holomorphic, out)
-        gradients = restore(pullback(jax.lax.full_like(out, 1)))
+        gradients = restore(pullback(saved, jax.lax.full_like(out, 1)))
         return ((out, aux) if has_aux else out), gradients
 
     return value_and_gradient
@@ -191,11 +192,11 @@ def jacrev(
         flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
         for leaf in leaves:
             _jax.check_input_dtype("jacrev", holomorphic, allow_int, leaf)
-        out, pullback, aux = pullback_of(flat, leaves, fun, has_aux, settings)
+        out, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
         for leaf in tree_leaves(out):
             _jax.check_output_dtype("jacrev", holomorphic, leaf)
         outputs, tree = tree_flatten(out)
-        blocks = _rows_through(lambda g: pullback(tree_unflatten(tree, g)), outputs, leaves)
+        blocks = _rows_through(lambda g: pullback(saved, tree_unflatten(tree, g)), outputs, leaves)
         rows = tree_unflatten(tree, [restore(block) for block in blocks])
         return (rows, aux) if has_aux else rows
 

@@ -1,0 +1,77 @@
+"""Python code may branch on concrete values in a function that is differentiated, as JAX allows."""
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+import fungrad as fg
+from tests.test_pullback import same
+
+
+def by_sign(x):
+    return jnp.sin(x) if x > 0 else x * x
+
+
+def halvings(x):
+    steps = 0
+    while jnp.sum(x * x) > 1:
+        x, steps = x * 0.5, steps + 1
+    return jnp.sum(x) * steps
+
+
+def as_often_as_its_argument(x):
+    return lax.fori_loop(0, (x + 1).astype(int), lambda _, c: c * x, 1.0)
+
+
+def make_by_sign_with_jvp():
+    own = jax.custom_jvp(by_sign)
+    own.defjvp(lambda p, t: (own(*p), (2 if p[0] > 0 else 3) * t[0]))
+    return lambda x: own(x * x - 2)
+
+
+def make_by_sign_with_vjp():
+    own = jax.custom_vjp(by_sign)
+    own.defvjp(
+        lambda x: (own(x), x if x > 0 else 2 * x), lambda x, g: (g * x if x > 0 else 3 * g * x,)
+    )
+    return lambda x: own(x * x - 2)
+
+
+@pytest.mark.parametrize("point", [1.0, -2.0, 3.0])
+@pytest.mark.parametrize(
+    "fun",
+    [
+        *(by_sign, halvings, as_often_as_its_argument),
+        *(make_by_sign_with_jvp(), make_by_sign_with_vjp()),
+    ],
+)
+def test_python_may_branch_on_values(fun, point):
+    same(fg.grad(fun)(point), jax.grad(fun)(point))
+    same(fg.grad(fg.grad(fun))(point), jax.grad(jax.grad(fun))(point))
+    same(fg.grad(jax.grad(fun))(point), jax.grad(jax.grad(fun))(point))
+
+
+def test_python_may_not_branch_on_what_is_traced():
+    for grad in (jax.grad, fg.grad):
+        with pytest.raises(jax.errors.TracerBoolConversionError):
+            jax.jit(grad(by_sign))(1.0)
+        with pytest.raises(jax.errors.TracerBoolConversionError):
+            jax.vmap(grad(by_sign))(jnp.ones(3))
+
+
+def test_a_value_that_an_effect_makes_is_not_made_twice():
+    calls = []
+
+    def positive(x):
+        calls.append(x)
+        return np.asarray(x > 0)
+
+    def fun(x):
+        found = jax.experimental.io_callback(positive, jax.ShapeDtypeStruct((), bool), x)
+        return x * x if found else x
+
+    with pytest.raises(jax.errors.TracerBoolConversionError):
+        fg.grad(fun)(1.0)
+    assert not calls
