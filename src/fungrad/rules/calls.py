@@ -17,8 +17,7 @@ from fungrad.rulebook import CallRule, Halves
 
 def _graph(equation: Any) -> Any:
     """The sub-graph, under whichever name the primitive keeps it."""
-    params = equation.params
-    return _jax.close(params["jaxpr"] if "jaxpr" in params else params["call_jaxpr"])
+    return _jax.subgraphs(equation)[0]
 
 
 def _activity_inside(equation: Any, active: Sequence[bool], settings: Settings):
@@ -30,18 +29,22 @@ def _activity_outside(equation: Any, active: Sequence[bool], settings: Settings)
     return tuple(_jax.is_differentiable(v.aval) for v in equation.outvars)
 
 
-def _cut_of(equation, active, wanted, settings) -> saving.Cut:
-    """The cut of the sub-graph; the forward half returns every output that can be known."""
-    graph = _graph(equation)
+def _cut_of(graph, active, wanted, settings) -> saving.Cut:
+    """The cut of a graph; the forward half returns every output that can be known."""
     unknown = settings.linear and activity(graph, tuple(active), settings)
-    kept = tuple(not u for u in unknown) if unknown else (True,) * len(equation.outvars)
+    kept = tuple(not u for u in unknown) if unknown else (True,) * len(wanted)
     return saving.split(graph, tuple(active), tuple(wanted), kept, settings)
+
+
+def halves_of(graph, active, wanted, settings) -> Halves:
+    """The halves of an equation that does what the graph does: they are run as they are."""
+    cut = _cut_of(graph, active, wanted, settings)
+    return cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
 
 
 def _evaluate_twice(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x, by the passes over f's own graph"""
-    cut = _cut_of(equation, active, wanted, settings)
-    return cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
+    return halves_of(_graph(equation), active, wanted, settings)
 
 
 # --- jit --------------------------------------------------------------------------------------
@@ -52,7 +55,7 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
     if settings.save not in (None, "everything"):
         # A policy looks at single equations, so they must be in sight.
         return _evaluate_twice(equation, active, wanted, settings)
-    cut = _cut_of(equation, active, wanted, settings)
+    cut = _cut_of(_graph(equation), active, wanted, settings)
     call = partial(_jax.call_jit, equation.params)
     return cut.halves(active, wanted, call, call)
 
@@ -82,7 +85,7 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     """
     policy = equation.params["policy"]
     chosen = settings._replace(save="nothing" if policy is None else policy)
-    cut = _cut_of(equation, active, wanted, chosen)
+    cut = _cut_of(_graph(equation), active, wanted, chosen)
     guards = equation.params["prevent_cse"]
 
     def behind(graph, values):
