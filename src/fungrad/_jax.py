@@ -15,14 +15,27 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax._src import ad_util, api, api_util, core, dtypes, pjit, source_info_util, util
+from jax._src import (
+    ad_util,
+    api,
+    api_util,
+    config,
+    core,
+    dispatch,
+    dtypes,
+    pjit,
+    source_info_util,
+    util,
+)
 from jax._src import linear_util as lu
+from jax._src import shard_map as sharded
 from jax._src.interpreters import ad
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
 from jax._src.named_sharding import UNSPECIFIED
+from jax._src.state.primitives import addupdate_p as addupdate_p
 
 flattree: Any
 try:  # JAX 0.12 describes the operands of a scan by trees, JAX 0.10 by counts
@@ -46,6 +59,9 @@ check_output_dtype = api._check_output_dtype_revderiv
 check_scalar = api._check_scalar
 check_cotangents = api._vjp_check_ct_avals
 
+CHOLESKY_READS_LOWER_HALF = jax.version.__version_info__ >= (0, 11)
+"""Whether JAX's gradient of cholesky lies on the half that is read; before, it lay on both."""
+
 
 # --- Types -------------------------------------------------------------------------------
 
@@ -53,6 +69,12 @@ check_cotangents = api._vjp_check_ct_avals
 def canonical(value: Any) -> Any:
     """`value` as JAX's transforms see it: Python scalars become weakly typed arrays."""
     return value if isinstance(value, core.Tracer) else dtypes.canonicalize_value(value)
+
+
+def argument(value: Any) -> Any:
+    """An argument of a transform, `canonical`; what is no array is refused."""
+    dispatch.check_arg(value)
+    return canonical(value)
 
 
 def as_array(value: Any) -> Any:
@@ -87,8 +109,20 @@ def is_reference(value: Any) -> bool:
 
 
 def is_differentiable(aval: Any) -> bool:
-    """Whether values of this type have gradients: arrays of floats or complex numbers."""
-    return isinstance(aval, core.ShapedArray) and dtypes.issubdtype(aval.dtype, np.inexact)
+    """Whether values of this type have gradients: arrays of floats or complex numbers.
+
+    References to such arrays too, unless they were made to be left alone.
+    """
+    if isinstance(aval, core.ShapedArray):
+        extended = isinstance(aval.dtype, dtypes.ExtendedDType)  # a format names its gradients'
+        dtype = core.primal_dtype_to_tangent_dtype(aval.dtype) if extended else aval.dtype
+        return dtypes.issubdtype(dtype, np.inexact)
+    plain = isinstance(aval, jax.ref.AbstractRef) and aval.kind != "no_grad_no_remat"
+    return plain and is_differentiable(aval.inner_aval)
+
+
+def is_reference_type(aval: Any) -> bool:
+    return isinstance(aval, jax.ref.AbstractRef)
 
 
 def gradient_type(aval: Any) -> Any:
@@ -114,6 +148,8 @@ class Unknown:
 
 def filler(aval: Any) -> Any:
     """Some value of a type, for a place that nobody reads."""
+    if is_reference_type(aval):
+        return jax.new_ref(filler(aval.inner_aval))
     return ad_util.zeros_like_aval(aval)
 
 
@@ -129,6 +165,11 @@ def zeros(aval: Any) -> Any:
 
 def zeros_of(gradient_aval: Any) -> Any:
     return ad.instantiate_zeros(ad_util.Zero(gradient_aval))
+
+
+def gradient_reference(aval: Any) -> Any:
+    """A reference to the gradient, zero so far, at the value that a reference refers to."""
+    return jax.new_ref(zeros(aval.inner_aval), memory_space=aval.memory_space)
 
 
 def with_weakness_of(g: Any, aval: Any) -> Any:
@@ -303,6 +344,26 @@ def graph_of(
     return ClosedJaxpr(jaxpr, values)
 
 
+def equations_so_far() -> int:
+    """How many equations the function that is being traced has emitted."""
+    return len(core.trace_ctx.trace.frame.tracing_eqns)
+
+
+def is_effectful(equation: Any) -> bool:
+    """Whether it matters when, and how often, an equation is run."""
+    effects = [e for e in equation.effects if not isinstance(e, core.NamedAxisEffect)]
+    return bool(effects) or not equation.outvars
+
+
+def effectful_after(graph: Any, size: int, equations: Sequence[Any]) -> set[int]:
+    """Which of the graph's live equations are effectful and stand after the first `size` of all."""
+    # An equation that loses dead outputs is another one, from the same source.
+    early = {id(e.source_info) for e in graph.jaxpr.eqns[:size]}
+    return {
+        i for i, e in enumerate(equations) if is_effectful(e) and id(e.source_info) not in early
+    }
+
+
 def without_dead_code(graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """Inputs that are used (`None` for the others), outputs and equations of the live graph.
 
@@ -336,6 +397,12 @@ def place_of(equation: Any) -> Iterator[None]:
     scope = source_info_util.current_name_stack() + source.name_stack
     with source_info_util.user_context(source.traceback, name_stack=scope), equation.ctx.manager:
         yield
+
+
+def in_scope(equation: Any, name: str) -> Any:
+    """The equation in another `jax.named_scope`, which profiles show."""
+    source = equation.source_info
+    return equation.replace(source_info=source.replace(name_stack=source.name_stack.extend(name)))
 
 
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -461,7 +528,49 @@ def call_cond(params: dict[str, Any], index: Any, branches: Sequence[Any], input
 
 def barrier(values: Sequence[Any]) -> list[Any]:
     """XLA merges no work after this point with equal work before it."""
-    return list(jax.lax.optimization_barrier(tuple(values))) if values else []
+    arrays = [x for x in values if not is_reference_type(core.typeof(x))]
+    guarded = iter(jax.lax.optimization_barrier(tuple(arrays)) if arrays else ())
+    return [x if is_reference_type(core.typeof(x)) else next(guarded) for x in values]
+
+
+# --- Calls of all devices of a mesh --------------------------------------------------------
+
+
+@contextlib.contextmanager
+def inside_shard_map(params: dict[str, Any]) -> Iterator[None]:
+    """What the body of a shard_map equation is traced in: its mesh, and how strict types are."""
+    mesh, axes = params["mesh"], params["newly_manual_axes"]
+    manual = jax.sharding.use_abstract_mesh(sharded._as_manual_mesh(mesh, axes))
+    strict = config._check_vma(params["check_vma"])
+    with sharded._extend_axis_env(mesh, axes), manual, strict:
+        yield
+
+
+def call_shard_map(
+    params: dict[str, Any],
+    graph: Any,
+    in_specs: Sequence[Any],
+    out_specs: Sequence[Any],
+    inputs: Sequence[Any],
+) -> list[Any]:
+    """Emit a shard_map of another graph of shards under the parameters of a shard_map equation."""
+    graph, constants = open_constants(graph)
+    whole = [sharded._repspec(core.typeof(x)) for x in constants]
+    specs = {"in_specs": (*whole, *in_specs), "out_specs": tuple(out_specs)}
+    primitive = sharded.shard_map_p
+    changed = primitive.get_bind_params({**params, **specs, "jaxpr": graph.jaxpr})
+    return list(primitive.bind(*constants, *inputs, **changed))
+
+
+def spec_of_shards(params: dict[str, Any], aval: Any) -> Any:
+    """The partition that puts everything that the devices have, of a type, in a row."""
+    mesh, axes = params["mesh"], params["newly_manual_axes"]
+    return aval.nospec(mesh, params["check_vma"], sharded._all_newly_manual_mesh_names(mesh, axes))
+
+
+def copies(params: dict[str, Any], spec: Any) -> tuple[Any, ...]:
+    """The axes of the mesh along which a value that is partitioned so is repeated."""
+    return tuple(sharded._unmentioned2(params["mesh"], spec, params["newly_manual_axes"]))
 
 
 # --- Functions with rules of their author -------------------------------------------------

@@ -6,6 +6,7 @@ from fungrad.rules import (
     collective,
     contraction,
     control,
+    decomposition,
     elementwise,
     folding,
     fourier,
@@ -17,8 +18,12 @@ from fungrad.rules import (
     random,
     reduction,
     shape,
+    sharding,
+    solves,
     sorting,
     special,
+    spectrum,
+    state,
 )
 
 default = Rulebook.of(
@@ -33,10 +38,15 @@ default = Rulebook.of(
     folding,
     indexing,
     sorting,
+    decomposition,
+    spectrum,
+    solves,
     random,
     collective,
+    sharding,
     nothing,
     gaps,
     calls,
     control,
+    state,
 )

@@ -15,13 +15,13 @@ from fungrad.passes import Settings, activity
 from fungrad.rulebook import CallRule, Halves
 
 
-def _graph(equation: Any) -> Any:
+def graph_inside(equation: Any) -> Any:
     """The sub-graph, under whichever name the primitive keeps it."""
     return _jax.subgraphs(equation)[0]
 
 
-def _activity_inside(equation: Any, active: Sequence[bool], settings: Settings):
-    return activity(_graph(equation), tuple(active), settings)
+def activity_inside(equation: Any, active: Sequence[bool], settings: Settings):
+    return passes.reach(graph_inside(equation), tuple(active), settings)
 
 
 def _activity_outside(equation: Any, active: Sequence[bool], settings: Settings):
@@ -29,7 +29,7 @@ def _activity_outside(equation: Any, active: Sequence[bool], settings: Settings)
     return tuple(_jax.is_differentiable(v.aval) for v in equation.outvars)
 
 
-def _cut_of(graph, active, wanted, settings) -> saving.Cut:
+def cut_of(graph, active, wanted, settings) -> saving.Cut:
     """The cut of a graph; the forward half returns every output that can be known."""
     unknown = settings.linear and activity(graph, tuple(active), settings)
     kept = tuple(not u for u in unknown) if unknown else (True,) * len(wanted)
@@ -38,13 +38,13 @@ def _cut_of(graph, active, wanted, settings) -> saving.Cut:
 
 def halves_of(graph, active, wanted, settings) -> Halves:
     """The halves of an equation that does what the graph does: they are run as they are."""
-    cut = _cut_of(graph, active, wanted, settings)
+    cut = cut_of(graph, active, wanted, settings)
     return cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
 
 
 def _evaluate_twice(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x, by the passes over f's own graph"""
-    return halves_of(_graph(equation), active, wanted, settings)
+    return halves_of(graph_inside(equation), active, wanted, settings)
 
 
 # --- jit --------------------------------------------------------------------------------------
@@ -52,10 +52,10 @@ def _evaluate_twice(equation, active, wanted, settings) -> Halves:
 
 def _split_jit(equation, active, wanted, settings) -> Halves:
     """out = jit(f)(x)        ∂out/∂x = ∂f/∂x: each half is a jit of the same name"""
-    if settings.save not in (None, "everything"):
+    if callable(settings.save):
         # A policy looks at single equations, so they must be in sight.
         return _evaluate_twice(equation, active, wanted, settings)
-    cut = _cut_of(_graph(equation), active, wanted, settings)
+    cut = cut_of(graph_inside(equation), active, wanted, settings)
     call = partial(_jax.call_jit, equation.params)
     return cut.halves(active, wanted, call, call)
 
@@ -63,15 +63,15 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
 jit = CallRule(
     "jit",
     _split_jit,
-    _activity_inside,
+    activity_inside,
     example=lambda draw: (jax.jit(lambda x: jnp.sin(x) * x), draw.uniform(3)),
 )
 
-closed_call = CallRule("closed_call", _evaluate_twice, _activity_inside)
+closed_call = CallRule("closed_call", _evaluate_twice, activity_inside)
 
-core_call = CallRule("core_call", _evaluate_twice, _activity_inside)
+core_call = CallRule("core_call", _evaluate_twice, activity_inside)
 
-eval_jaxpr = CallRule("eval_jaxpr", _evaluate_twice, _activity_inside)
+eval_jaxpr = CallRule("eval_jaxpr", _evaluate_twice, activity_inside)
 
 
 # --- jax.checkpoint ---------------------------------------------------------------------------
@@ -85,12 +85,16 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     """
     policy = equation.params["policy"]
     chosen = settings._replace(save="nothing" if policy is None else policy)
-    cut = _cut_of(_graph(equation), active, wanted, chosen)
+    cut = cut_of(graph_inside(equation), active, wanted, chosen)
     guards = equation.params["prevent_cse"]
+    of_inputs = guards if isinstance(guards, tuple) else (guards,) * len(active)
 
     def behind(graph, values):
-        guarded = guards if isinstance(guards, bool) else any(guards)
-        return _jax.evaluate(graph, _jax.barrier(values) if guarded else values)
+        guarded = [of_inputs[i] for i in cut.free]
+        guarded += [any(of_inputs)] * (len(values) - len(guarded))
+        held = iter(_jax.barrier(list(compress(values, guarded))))
+        values = [next(held) if is_held else x for x, is_held in zip(values, guarded, strict=True)]
+        return _jax.evaluate(graph, values)
 
     return cut.halves(active, wanted, _jax.evaluate, behind)
 
@@ -98,7 +102,7 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
 checkpoint = CallRule(
     "remat2",
     _split_checkpoint,
-    _activity_inside,
+    activity_inside,
     example=lambda draw: (jax.checkpoint(lambda x: jnp.sin(x) * x), draw.uniform(3)),
 )
 
@@ -151,12 +155,12 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
     def forward(*inputs):
         return _jax.run_custom_forward(equation, _jax.filled(inputs), active)
 
-    def backward(saved, g):
+    def backward(saved, g, *references):
         answers = _jax.run_custom_backward(equation, saved, g)
         # JAX lets an author return another float type than the input's, and converts it.
         types = [_jax.gradient_type(v.aval) for v in equation.invars]
         return [
-            x if x is None or jnp.result_type(x) == aval.dtype else jnp.astype(x, aval.dtype)
+            x if getattr(x, "dtype", None) in (None, aval.dtype) else jnp.asarray(x, aval.dtype)
             for x, aval in zip(answers, types, strict=True)
         ]
 
