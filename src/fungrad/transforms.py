@@ -65,7 +65,7 @@ def vjp(
     """
     _check_callable(fun)
     leaves, tree = tree_flatten(primals)
-    leaves = [_jax.canonical(leaf) for leaf in leaves]
+    leaves = [_jax.argument(leaf) for leaf in leaves]
 
     def flat(*values):
         return fun(*tree_unflatten(tree, values))
@@ -360,7 +360,7 @@ def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: An
         raise ValueError(f"argnums={argnums} names an argument twice")
     leaves, tree = tree_flatten(tuple(args[place] for place in places))
     # Canonical leaves are arrays; what is none is refused by name by the check of its dtype.
-    leaves = [_jax.canonical(leaf) for leaf in leaves]
+    leaves = [_jax.argument(leaf) for leaf in leaves]
 
     def flat(*values):
         whole = list(args)
