@@ -10,6 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from tests.rules.grids import (
+    QUICK,
     STRICT,
     assert_agree,
     assert_differences,
@@ -77,6 +78,68 @@ def test_a_matrix_product_needs_no_transpose():
         x, w = normal(2, 3), normal(3, 3)
         transposes = str(pull(x, w)).count("transpose[")
         assert transposes == 2 * str(jax.make_jaxpr(function)(x, w)).count("transpose[")
+
+
+# --- ragged_dot_general --------------------------------------------------------------------------
+
+
+def ragged(contract, batch, axis, group=()):
+    numbers = lax.RaggedDotDimensionNumbers((contract, batch), [axis], group)
+    return partial(lax.ragged_dot_general, ragged_dot_dimension_numbers=numbers)
+
+
+def in_group(sizes, n):
+    """[γ, m] -> 1 where the row m is in the group γ, else 0; sizes may have leading axes."""
+    ends, rows = jnp.cumsum(sizes, axis=-1)[..., None], jnp.arange(n)
+    return ((ends - sizes[..., None] <= rows) & (rows < ends)).astype(float)
+
+
+def raggeds():
+    """Products in every mode, with and without batch, and the same as sums over all groups."""
+    sizes, several = jnp.array([2, 0, 3]), jnp.array([[1, 3, 1], [4, 0, 0]])
+    x, y = normal(5, 2), normal(3, 2, 4)
+    rows = ragged(([1], [1]), ([], []), 0, [0])
+    same = partial(jnp.einsum, "gm,mk,gkn->mn")
+    for m in (5, 7):
+        yield rows, lambda x, y, s, m=m: same(in_group(s, m), x, y), normal(m, 2), y, sizes
+    yield (
+        ragged(([3], [0]), ([1], [2]), 2, [3]),
+        lambda x, y, s: jnp.einsum("pbmk,knbg,bpgm->bpmn", x, y, in_group(s, 5)),
+        *(normal(2, 1, 5, 3), normal(3, 4, 1, 3), several[None]),
+    )
+    yield (
+        ragged(([1], [0]), ([], []), 1),
+        lambda x, y, s: jnp.einsum("gk,mk,kn->gmn", in_group(s, 5), x, y),
+        *(x.T, normal(5, 3), sizes),
+    )
+    yield (
+        ragged(([2, 0], [0, 2]), ([], []), 0),
+        lambda x, y, s: jnp.einsum("pgk,kmp,pnk->gmn", in_group(s, 5), x, y),
+        *(normal(5, 3, 2), normal(2, 4, 5), several),
+    )
+    yield (
+        ragged(([1], [1]), ([0], [0]), 0),
+        lambda x, y, s: jnp.einsum("bm,bmn->bn", x, y),
+        *(x, normal(5, 2, 3), sizes),
+    )
+
+
+def test_ragged_products():
+    def both(function, same, x, y, sizes):
+        of_product = partial(function, group_sizes=sizes)
+        pairs = (ours, of_product), (jax.vjp, lambda x, y: same(x, y, sizes))
+        return [[gradient(vjp, f, times)(x, y) for vjp, f in pairs] for times in (1, 2)]
+
+    compare = partial(jax.jit, compiler_options=QUICK)
+    for got, want in itertools.chain(*compare(lambda: [both(*case) for case in raggeds()])()):
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_ragged_products_of_mixed_types():
+    x, y = normal(5, 2, dtype=jnp.bfloat16), normal(3, 2, 4, dtype=jnp.bfloat16)
+    rows = partial(lax.ragged_dot, preferred_element_type=jnp.float32)
+    assert_agree([(lambda x, y: rows(x, y, jnp.array([2, 0, 3])), x, y)], rtol=2**-8)
 
 
 # --- convolution ---------------------------------------------------------------------------------

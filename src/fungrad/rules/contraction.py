@@ -66,6 +66,13 @@ def _dot(a, a_letters, b, b_letters, wanted, **how):
     """The contraction of a with b whose axes are the wanted letters, in that order."""
     if wanted and wanted[-1] in a_letters:  # b's axes come last: often that saves the transpose
         a, a_letters, b, b_letters = b, b_letters, a, a_letters
+    numbers, letters = _numbers(a_letters, b_letters, wanted)
+    product = lax.dot_general(a, b, numbers, **how)
+    return lax.transpose(product, [letters.index(letter) for letter in wanted])
+
+
+def _numbers(a_letters, b_letters, wanted):
+    """The dimension numbers of the contraction of a with b, and the letters of what it returns."""
     shared = [letter for letter in a_letters if letter in b_letters]
     batch = [letter for letter in shared if letter in wanted]
     summed = [letter for letter in shared if letter not in wanted]
@@ -73,9 +80,84 @@ def _dot(a, a_letters, b, b_letters, wanted, **how):
     def pair(letters):
         return [a_letters.index(k) for k in letters], [b_letters.index(k) for k in letters]
 
-    product = lax.dot_general(a, b, (pair(summed), pair(batch)), **how)
-    letters = batch + [letter for letter in (*a_letters, *b_letters) if letter not in shared]
-    return lax.transpose(product, [letters.index(letter) for letter in wanted])
+    free = [letter for letter in (*a_letters, *b_letters) if letter not in shared]
+    return (pair(summed), pair(batch)), batch + free
+
+
+# --- ragged_dot_general --------------------------------------------------------------------------
+
+
+def _ragged_examples(draw):
+    def dot(contract, batch, ragged, group=()):
+        numbers = lax.RaggedDotDimensionNumbers((contract, batch), [ragged], group)
+        return partial(lax.ragged_dot_general, ragged_dot_dimension_numbers=numbers)
+
+    sizes = draw.values(2, 0, 3).astype("int32")
+    rows = dot(((1,), (1,)), ((), ()), 0, [0])
+    x, y = draw.uniform(1, 2, 5, 3), draw.uniform(3, 4, 2, 3)
+    return [
+        (rows, draw.uniform(5, 2), draw.uniform(3, 2, 4), sizes),
+        (rows, draw.uniform(7, 2), draw.uniform(3, 2, 4), sizes),  # two rows are in no group
+        (dot(((3,), (0,)), ((1,), (2,)), 2, [3]), x, y, sizes),
+        (dot(((1,), (0,)), ((), ()), 1), draw.uniform(2, 5), draw.uniform(5, 3), sizes),
+        (dot(((1,), (1,)), ((0,), (0,)), 0), draw.uniform(5, 2), draw.uniform(5, 2, 3), sizes),
+    ]
+
+
+@rule("ragged_dot_general", example=_ragged_examples)
+def ragged_dot_general(g, z, x, y, sizes, *, ragged_dot_dimension_numbers, **params):
+    """z[m,n] = Σₖ x[m,k] y[γ(m),k,n], γ(m) the group of row m        ∂z/∂x, ∂z/∂y: likewise"""
+    # Rows of x that follow each other are a group, and y holds a matrix for each group. So
+    #     ∂L/∂x[m,k] = Σₙ g[m,n] y[γ(m),k,n]        ∂L/∂y[γ,k,n] = Σ x[m,k] g[m,n] over γ(m) = γ
+    # The second sums within groups, along an axis that both factors have. So does, in another
+    # mode, ragged_dot_general itself: z[γ,m,n] = Σ x[m,k] y[k,n] over γ(k) = γ. Its gradients are
+    # of the first kind: in both modes one of x, y, z has the axis γ, the others the ragged axis.
+    # In the third mode all three have the ragged axis, in their batch: an ordinary product.
+    x_letters, y_letters, z_letters, order = _ragged_letters(
+        ragged_dot_dimension_numbers, x.ndim, y.ndim
+    )
+    how = {name: params[name] for name in ("precision", "preferred_element_type")}
+    dot = partial(_ragged_dot, sizes=sizes, order=order, **how)
+    return (
+        lambda: _in_type_of(x, dot(g, z_letters, y, y_letters, x_letters)),
+        lambda: _in_type_of(y, dot(x, x_letters, g, z_letters, y_letters)),
+        None,
+    )
+
+
+_GROUPS = -1
+"""The letter of the axis of groups."""
+
+
+def _ragged_letters(numbers, x_ndim, y_ndim):
+    """The letters of x, y and z, and those that the sizes of the groups go along, ragged last."""
+    (x_summed, _), (x_batch, _) = numbers.dot_dimension_numbers
+    (ragged,) = numbers.lhs_ragged_dimensions
+    x, y, z = _letters(numbers.dot_dimension_numbers, x_ndim, y_ndim)
+    for axis in numbers.rhs_group_dimensions:
+        z.remove(y[axis])
+        y[axis] = _GROUPS
+    if ragged in x_summed:
+        z.insert(0, _GROUPS)
+    free = [axis for axis in x if axis not in (*x_summed, *x_batch)]
+    kin = next(list(axes) for axes in (x_batch, x_summed, free) if ragged in axes)
+    outer = [] if ragged in x_batch else x_batch
+    return x, y, z, [*outer, *kin[: kin.index(ragged) + 1]]
+
+
+def _ragged_dot(a, a_letters, b, b_letters, wanted, *, sizes, order, **how):
+    """The contraction of a with b within groups whose axes are the wanted letters."""
+    if order[-1] not in a_letters:  # the first factor must be ragged
+        a, a_letters, b, b_letters = b, b_letters, a, a_letters
+    letters = [*order, *(letter for letter in a_letters if letter not in order)]
+    a = lax.transpose(a, [a_letters.index(letter) for letter in letters])
+    numbers, result = _numbers(letters, b_letters, wanted)
+    groups = [axis for axis, letter in enumerate(b_letters) if letter == _GROUPS]
+    numbers = lax.RaggedDotDimensionNumbers(numbers, [letters.index(order[-1])], groups)
+    product = lax.ragged_dot_general(a, b, sizes, numbers, **how)
+    result = [letter for letter in result if letter != _GROUPS]
+    result = [_GROUPS, *result] if _GROUPS in wanted else result
+    return lax.transpose(product, [result.index(letter) for letter in wanted])
 
 
 # --- convolution ---------------------------------------------------------------------------------
