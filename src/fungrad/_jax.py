@@ -554,7 +554,8 @@ def call_shard_map(
     inputs: Sequence[Any],
 ) -> list[Any]:
     """Emit a shard_map of another graph of shards under the parameters of a shard_map equation."""
-    graph, constants = open_constants(graph)
+    with inside_shard_map(params):
+        graph, constants = open_constants(graph)
     whole = [sharded._repspec(core.typeof(x)) for x in constants]
     specs = {"in_specs": (*whole, *in_specs), "out_specs": tuple(out_specs)}
     primitive = sharded.shard_map_p

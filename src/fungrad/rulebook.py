@@ -110,12 +110,14 @@ class Halves:
 
     Attributes:
         forward: `(*inputs) -> (outputs, saved)`, both lists.
-        backward: `(saved, g) -> gradients`; g holds one entry per output, `None` for zero;
-            the answer one entry per input.
+        backward: `(saved, g, *references) -> gradients`; g holds one entry per output, `None` for
+            zero; the answer one entry per input. A mutable reference among the differentiated
+            inputs has no gradient of its own: `references` are those, one for each, that hold
+            the gradients at what they hold.
     """
 
     forward: Callable[..., tuple[list[Any], list[Any]]]
-    backward: Callable[[list[Any], list[Any]], list[Any]]
+    backward: Callable[..., list[Any]]
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class CallRule:
         split: `(equation, active, wanted, settings) -> Halves`. `active` tells which inputs are
             differentiated, `wanted` which outputs bring a gradient back.
         activity: `(equation, active, settings) -> tuple[bool, ...]`: which outputs depend on the
-            active inputs.
+            active inputs; then, if it writes to references, which inputs are active in the end.
         example: as for `Rule`.
     """
 
@@ -150,12 +152,11 @@ class Gap:
     Attributes:
         primitive: the primitive's name.
         reason: why no rule is written for it.
-        example: as for `Rule`.
     """
 
     primitive: str
     reason: str
-    example: Callable[[Any], Any] | None = field(default=None, compare=False)
+    example = None
     kink = ""
 
     @property
@@ -163,9 +164,9 @@ class Gap:
         return f"∂out/∂in: {self.reason}"
 
 
-def gap(primitive: str, *, reason: str, example: Callable[[Any], Any] | None = None) -> Gap:
+def gap(primitive: str, *, reason: str) -> Gap:
     """A primitive that keeps JAX's own rule, because `reason`; a strict book refuses it."""
-    return Gap(primitive, reason, example)
+    return Gap(primitive, reason)
 
 
 AnyRule = Rule | CallRule | Gap
@@ -205,14 +206,16 @@ class Rulebook:
 
     @classmethod
     def of(cls, *modules: Any) -> Rulebook:
-        """The book of all rules defined in the modules; two rules of one name are an error."""
+        """The book of all rules defined in the modules, singly or in tuples.
+
+        Two rules of one name are an error.
+        """
         rules: dict[str, AnyRule] = {}
-        for module in modules:
-            for value in vars(module).values():
-                if not isinstance(value, AnyRule):
-                    continue
-                if rules.setdefault(value.primitive, value) is not value:
-                    raise ValueError(f"two rules for the primitive {value.primitive!r}")
+        defined = [value for module in modules for value in vars(module).values()]
+        for value in defined:
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, AnyRule) and rules.setdefault(one.primitive, one) is not one:
+                    raise ValueError(f"two rules for the primitive {one.primitive!r}")
         return cls(rules)
 
     def replace(
