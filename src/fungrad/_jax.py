@@ -198,6 +198,34 @@ def deliver(goal: Any, g: Any) -> Any:
     return api.GradRef()
 
 
+def one(value: Any) -> Any:
+    """The gradient of a scalar output at itself."""
+    return lax_internal._one_vjp(value)
+
+
+def sharding_of(aval: Any) -> Any:
+    """Where a value of this type lives, for `out_sharding=`; `None` where the type does not say."""
+    return aval.sharding if aval.sharding.mesh._any_axis_explicit else None
+
+
+def gradient_sharding(value: Any) -> Any:
+    """Where the gradient at a value lives, likewise."""
+    aval = value.aval if isinstance(value, Unknown) else core.typeof(value)
+    sharding = sharding_of(aval)
+    return sharding and core.primal_sharding_to_cotangent_sharding(sharding)
+
+
+def moved_to(g: Any, gradient_aval: Any) -> Any:
+    """A gradient of the right shape and dtype where a mesh wants it: on its devices, varying."""
+    aval = core.typeof(g)
+    due = sharding_of(gradient_aval)
+    if due is not None and aval.sharding.spec != due.spec:
+        with jax.sharding.use_abstract_mesh(due.mesh):
+            g = jax.sharding.reshard(g, due)
+    varying = gradient_aval.mat.varying - aval.mat.varying
+    return core.pvary(g, tuple(varying)) if varying else g
+
+
 def add(g: Any, h: Any) -> Any:
     return ad_util.add_jaxvals(g, h)
 

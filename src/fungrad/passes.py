@@ -55,34 +55,52 @@ class MissingRuleWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Step:
-    """An equation that is differentiated: its inputs that are, and its outputs that bring g."""
+    """An equation that is differentiated: its inputs that are, and its outputs that bring g.
+
+    `references` are the mutable ones among the differentiated inputs.
+    """
 
     equation: Any
     rule: Rule | CallRule | None
     active: tuple[bool, ...]
     wanted: tuple[bool, ...]
     halves: Halves | None = None
+    references: tuple[Any, ...] = ()
 
 
 # --- Which equations are differentiated -----------------------------------------------------
 
 
 def flow(graph: Any, active: Sequence[bool], settings: Settings) -> set[Any]:
-    """The variables that depend differentiably on the active inputs."""
+    """The variables that depend differentiably on the active inputs.
+
+    Among them is a reference to which an active value is ever written.
+    """
     reached = {v for v, a in zip(graph.jaxpr.invars, active, strict=True) if a}
     for equation in graph.jaxpr.eqns:
         inputs = tuple(_is_in(v, reached) for v in equation.invars)
         if any(inputs):
-            outputs = _flow_through(equation, inputs, settings)
-            reached.update(v for v, a in zip(equation.outvars, outputs, strict=True) if a)
+            reaches = _flow_through(equation, inputs, settings)
+            size = len(equation.outvars)
+            reached.update(v for v, a in zip(equation.outvars, reaches, strict=False) if a)
+            inside = zip(equation.invars, reaches[size:], strict=False)
+            reached.update(v for v, a in inside if a and _jax.is_reference_type(v.aval))
     return reached
 
 
-@_jax.cached_by_graph
 def activity(graph: Any, active: tuple[bool, ...], settings: Settings) -> tuple[bool, ...]:
     """Which outputs of the graph depend differentiably on the active inputs."""
+    return reach(graph, active, settings)[: len(graph.jaxpr.outvars)]
+
+
+@_jax.cached_by_graph
+def reach(graph: Any, active: tuple[bool, ...], settings: Settings) -> tuple[bool, ...]:
+    """Which outputs depend differentiably on the active inputs; then, which inputs are active.
+
+    Among the latter are references to which the graph writes something active.
+    """
     reached = flow(graph, active, settings)
-    return tuple(_is_in(v, reached) for v in graph.jaxpr.outvars)
+    return tuple(_is_in(v, reached) for v in (*graph.jaxpr.outvars, *graph.jaxpr.invars))
 
 
 def _flow_through(equation: Any, active: tuple[bool, ...], settings: Settings) -> Sequence[bool]:
@@ -98,21 +116,39 @@ def _is_in(variable: Any, variables: set[Any]) -> bool:
     return not isinstance(variable, _jax.Literal) and variable in variables
 
 
+def _brings(equation: Any, needed: set[Any]) -> bool:
+    """Whether a gradient arrives at an equation: at an output, or at a reference that it uses."""
+    if any(v in needed for v in equation.outvars):
+        return True
+    return bool(equation.effects) and any(
+        _is_in(v, needed) and _jax.is_reference_type(v.aval) for v in equation.invars
+    )
+
+
+def references(graph: Any, active: Sequence[bool]) -> list[Any]:
+    """The active inputs of the graph that are references."""
+    inputs = zip(graph.jaxpr.invars, active, strict=True)
+    return [v for v, a in inputs if a and _jax.is_reference_type(v.aval)]
+
+
 def receivers(
     graph: Any, active: Sequence[bool], wanted: Sequence[bool], settings: Settings
 ) -> tuple[bool, ...]:
     """Which active inputs of the graph a gradient that arrives at the wanted outputs may reach."""
     reached = flow(graph, active, settings)
-    needed = _needed_at_outputs(graph, wanted, reached)
+    needed = _needed_at_outputs(graph, active, wanted, reached)
     for equation in reversed(graph.jaxpr.eqns):
-        if any(v in needed for v in equation.outvars):
+        if _brings(equation, needed):
             needed.update(v for v in equation.invars if _is_in(v, reached))
     return tuple(v in needed for v in graph.jaxpr.invars)
 
 
-def _needed_at_outputs(graph: Any, wanted: Sequence[bool], reached: set[Any]) -> set[Any]:
+def _needed_at_outputs(
+    graph: Any, active: Sequence[bool], wanted: Sequence[bool], reached: set[Any]
+) -> set[Any]:
+    """Where gradients arrive from outside: at outputs, and in references that come from there."""
     outputs = zip(graph.jaxpr.outvars, wanted, strict=True)
-    return {v for v, w in outputs if w and _is_in(v, reached)}
+    return {v for v, w in outputs if w and _is_in(v, reached)} | {*references(graph, active)}
 
 
 def plan(
@@ -125,7 +161,7 @@ def plan(
         wanted: at which outputs of the graph a gradient may arrive.
     """
     reached = flow(graph, active, settings)
-    needed = _needed_at_outputs(graph, wanted, reached)
+    needed = _needed_at_outputs(graph, active, wanted, reached)
     steps: list[Step | None] = []
     for equation in reversed(graph.jaxpr.eqns):
         step = None
@@ -134,7 +170,7 @@ def plan(
         rule = settings.rules.find(equation) if any(takes) else None
         # A call may have outputs that do not depend on its unknown inputs: it must be split.
         in_part = settings.linear and isinstance(rule, CallRule)
-        if any(brings) or in_part:
+        if in_part or (any(takes) and _brings(equation, needed)):
             needed.update(v for v, a in zip(equation.invars, takes, strict=True) if a)
             halves = None
             if isinstance(rule, CallRule):
@@ -142,7 +178,9 @@ def plan(
             elif not isinstance(rule, Rule):
                 _announce_missing(equation, rule, settings)
                 rule, halves = None, _by_jax(equation, takes, brings, settings.linear)
-            step = Step(equation, rule, takes, brings, halves)
+            held = [v for v, a in zip(equation.invars, takes, strict=True) if a]
+            held = tuple(v for v in held if _jax.is_reference_type(v.aval))
+            step = Step(equation, rule, takes, brings, halves, held)
         steps.append(step)
     return steps[::-1]
 
@@ -198,7 +236,7 @@ def _that_steps_read(steps: Sequence[Step | None], values: dict[Any, Any]) -> di
         for step in steps
         if step is not None and step.halves is None
         for v in (*step.equation.invars, *step.equation.outvars)
-        if not isinstance(v, _jax.Literal)
+        if not (isinstance(v, _jax.Literal) or _jax.is_reference_type(v.aval))
     }
     return {v: values[v] for v in variables if not isinstance(values[v], _jax.Unknown)}
 
@@ -212,24 +250,34 @@ def backward(
     record: Record,
     g: Sequence[Any],
     active: Sequence[bool],
+    held: Sequence[Any] = (),
 ) -> list[Any]:
     """The gradients at the graph's active inputs, given those at its outputs (`None` is zero).
 
-    Rules are not asked for the gradients of its other inputs.
+    A reference R has another one, G, to the gradient at what it holds: `held` are those of the
+    graph's active references, whose gradients are not returned but left there. Rules are not asked
+    for the gradients of inputs that are not active.
     """
     gradients: dict[Any, Any] = {}
     passive = {v for v, a in zip(graph.jaxpr.invars, active, strict=True) if not a}
     for variable, entry in zip(graph.jaxpr.outvars, g, strict=True):
         if entry is not None and not isinstance(variable, _jax.Literal):
             _accumulate(gradients, variable, entry)
+    gradients.update(zip(references(graph, active), held, strict=True))
     for i, step in reversed(list(enumerate(steps))):
         if step is None:
             continue
         arriving = [gradients.pop(v, None) for v in step.equation.outvars]
-        if all(entry is None for entry in arriving):
+        if all(entry is None for entry in arriving) and gradients.keys().isdisjoint(
+            step.references
+        ):
             continue
         with _jax.place_of(step.equation):
-            answers = _pull_back(step, record, i, arriving)
+            for variable in step.references:
+                if variable not in gradients:
+                    gradients[variable] = _jax.gradient_reference(variable.aval)
+            own = [gradients[variable] for variable in step.references]
+            answers = _pull_back(step, record, i, arriving, own)
             for variable, asked, answer in zip(
                 step.equation.invars, step.active, answers, strict=True
             ):
@@ -238,18 +286,24 @@ def backward(
                 answer = answer() if callable(answer) else answer
                 if answer is not None:
                     _accumulate(gradients, variable, _fit(answer, variable.aval, step))
-    return [gradients.get(v) for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
+    kept = [v for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
+    return [None if _jax.is_reference_type(v.aval) else gradients.get(v) for v in kept]
 
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
     other = gradients.get(variable)
-    gradients[variable] = g if other is None else _jax.add(other, g)
+    if _jax.is_reference_type(variable.aval):
+        jax.ref.addupdate(other, (), g)
+    else:
+        gradients[variable] = g if other is None else _jax.add(other, g)
 
 
-def _pull_back(step: Step, record: Record, i: int, g: list[Any]) -> Sequence[Any]:
+def _pull_back(
+    step: Step, record: Record, i: int, g: list[Any], held: Sequence[Any]
+) -> Sequence[Any]:
     """Apply the step's rule: gradients at its inputs, thunks and `None` among them."""
     if step.halves is not None:
-        return step.halves.backward(record.saved[i], g)
+        return step.halves.backward(record.saved[i], g, *held)
     equation = step.equation
     inputs = [_operand(record.values, v) for v in equation.invars]
     assert isinstance(step.rule, Rule)
@@ -287,16 +341,16 @@ def _fit(g: Any, aval: Any, step: Step) -> Any:
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
     if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
-        g = sum_to(g, due.shape)
+        g = sum_to(g, due.shape, _jax.sharding_of(due))
     if g.shape != due.shape or g.dtype != due.dtype:
         raise RuleError(
             f"{_describe(step)} returned a gradient {g.dtype}{list(g.shape)} for an input "
             f"{aval.dtype}{list(aval.shape)}; return {due.dtype}{list(due.shape)}"
         )
-    return g
+    return _jax.moved_to(g, due)
 
 
-def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
+def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
     """Undo broadcasting: ∂broadcast(x)/∂x sends g to its sums over the axes that were added.
 
     >>> import jax.numpy as jnp
@@ -306,7 +360,9 @@ def sum_to(g: Any, shape: tuple[int, ...]) -> Any:
     added = g.ndim - len(shape)
     axes = (*range(added), *(i + added for i, n in enumerate(shape) if n != g.shape[i + added]))
     summed = lax.reduce_sum_p.bind(g, axes=axes, out_sharding=None)
-    return summed if summed.shape == shape else lax.reshape(summed, shape)
+    if summed.shape == shape:
+        return summed
+    return lax.reshape(summed, shape, out_sharding=sharding)
 
 
 def _by_jax(equation: Any, active: Sequence[bool], wanted: Sequence[bool], linear: bool) -> Halves:

@@ -69,8 +69,9 @@ class Cut:
             ]
             return outputs, [*free, *kept]
 
-        def backward(saved, g):
+        def backward(saved, g, *references):
             arriving = [entry for entry, w in zip(g, wanted, strict=True) if w]
+            arriving += references
             types = [v.aval for v in self.backward.jaxpr.invars[len(saved) :]]
             built = [
                 _jax.zeros_of(aval) if arriving[i] is None else arriving[i]
@@ -87,7 +88,8 @@ class Cut:
 class Joint:
     """The joint graph, with its dead code dropped.
 
-    `inputs` and `g` hold the variables in place, `None` where nothing reads them any more.
+    `inputs` and `g` hold the variables in place, `None` where nothing reads them any more; `g` ends
+    with the gradient references of the active references. `late` are the backward pass's effects.
     """
 
     constants: dict[Any, Any]
@@ -97,6 +99,7 @@ class Joint:
     gradients: list[Any]
     gives: tuple[bool, ...]
     equations: list[Any]
+    late: set[int]
     info: Any
     producer: dict[Any, int] = field(default_factory=dict)
 
@@ -121,7 +124,9 @@ def join(
     """
     inputs, outputs = graph.jaxpr.invars, graph.jaxpr.outvars
     steps = passes.plan(graph, active, wanted, settings)
+    references = passes.references(graph, active)
     gives: list[bool] = []
+    ends: list[int] = []
 
     def both(*arguments):
         given = iter(arguments[len(inputs) :])
@@ -133,13 +138,14 @@ def join(
                 for v, x, a in zip(inputs, values, active, strict=True)
             ]
         record = passes.forward(graph, values, steps)
-        gradients = passes.backward(graph, steps, record, g, active)
+        ends.append(_jax.equations_so_far())
+        gradients = passes.backward(graph, steps, record, g, active, list(given))
         gives[:] = [entry is not None for entry in gradients]
         shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
         return [*shown, *(entry for entry in gradients if entry is not None)]
 
-    g_avals = [_jax.gradient_type(v.aval) for v, w in zip(outputs, wanted, strict=True) if w]
-    joint = _jax.trace(both, [*(v.aval for v in inputs), *g_avals])
+    arriving = [v for v, w in zip(outputs, wanted, strict=True) if w] + references
+    joint = _jax.trace(both, [*(v.aval for v in inputs), *map(_type_of_g, arriving)])
     variables, results, equations = _jax.without_dead_code(joint)
     n = len(joint.consts)
     constants = {v: c for v, c in zip(variables[:n], joint.consts, strict=True) if v is not None}
@@ -151,8 +157,13 @@ def join(
         results[sum(kept) :],
         tuple(gives),
         equations,
+        _jax.effectful_after(joint, ends[-1], equations) if joint.jaxpr.effects else set(),
         joint.jaxpr.debug_info,
     )
+
+
+def _type_of_g(variable: Any) -> Any:
+    return _jax.gradient_type(variable.aval)
 
 
 @_jax.cached_by_graph
@@ -175,30 +186,31 @@ def split(
             depends on nothing else is never saved, for it would be saved once per call.
     """
     joint = join(graph, active, wanted, kept, settings)
-    ahead = _needed(joint, joint.outputs, set())
-    ahead |= {i for i, e in enumerate(joint.equations) if e.effects and not _reads_g(joint, i)}
+    # Effects are run once, in the half of the pass that has them, and in the order of the graph.
+    acting = {i for i, e in enumerate(joint.equations) if _jax.is_effectful(e)}
+    early = acting - joint.late
+    ahead = _needed(joint, [*joint.outputs, *_read_by(joint, early)], set()) | early
     loose = _depending_on_none_but(joint, invariant) if invariant else set()
 
     def may_cross(i: int) -> bool:
-        equation = joint.equations[i]
-        if i not in ahead:
-            return False
-        if equation.effects:
+        if i in acting:
             return True
-        return i not in loose and _saveable(equation, settings.save)
+        return i not in loose and _saveable(joint.equations[i], settings.save)
 
     crossing = {v for i in ahead if may_cross(i) for v in joint.equations[i].outvars}
-    # An effect that reads g (its author prints a gradient) happens in the backward half.
-    late = {i for i, e in enumerate(joint.equations) if e.effects and i not in ahead}
-    read_late = [v for i in late for v in joint.equations[i].invars]
-    behind = _needed(joint, [*joint.gradients, *read_late], crossing) | late
+    late = joint.late
+    behind = _needed(joint, [*joint.gradients, *_read_by(joint, late)], crossing) | late
     outputs = tuple(v.aval for v in graph.jaxpr.outvars)
     return _cut(joint, ahead, behind, outputs, kept)
 
 
+def _is_dear(equation: Any) -> bool:
+    return equation.primitive.name not in REPEATED
+
+
 def _saveable(equation: Any, save: Any) -> bool:
     if save is None or save == "everything":
-        return equation.primitive.name not in REPEATED
+        return _is_dear(equation)
     if save == "nothing":
         return False
     return _jax.policy_saves(save, equation)
@@ -219,14 +231,8 @@ def _needed(joint: Joint, targets: Sequence[Any], given: set[Any]) -> set[int]:
     return found
 
 
-def _reads_g(joint: Joint, i: int) -> bool:
-    g = {v for v in joint.g if v is not None}
-    upstream = _needed(joint, joint.equations[i].invars, set()) | {i}
-    return any(
-        not isinstance(v, _jax.Literal) and v in g
-        for j in upstream
-        for v in joint.equations[j].invars
-    )
+def _read_by(joint: Joint, which: set[int]) -> list[Any]:
+    return [v for i in which for v in joint.equations[i].invars]
 
 
 def _depending_on_none_but(joint: Joint, invariant: Sequence[bool]) -> set[int]:
@@ -236,7 +242,8 @@ def _depending_on_none_but(joint: Joint, invariant: Sequence[bool]) -> set[int]:
     varying |= {v for v in joint.g if v is not None}
     found: set[int] = set()
     for i, equation in enumerate(joint.equations):
-        if any(not isinstance(v, _jax.Literal) and v in varying for v in equation.invars):
+        reads = (v for v in equation.invars if not isinstance(v, _jax.Literal))
+        if _jax.is_effectful(equation) or any(v in varying for v in reads):
             varying.update(equation.outvars)
         else:
             found.add(i)
@@ -251,7 +258,11 @@ def _cut(
     kept: tuple[bool, ...],
 ) -> Cut:
     first = [e for i, e in enumerate(joint.equations) if i in ahead]
-    second = [e for i, e in enumerate(joint.equations) if i in behind]
+    second = [
+        _jax.in_scope(e, "rematted_computation") if i in ahead and _is_dear(e) else e
+        for i, e in enumerate(joint.equations)
+        if i in behind
+    ]
     read_first = _reads(first, joint.outputs)
     read_second = _reads(second, joint.gradients)
     made = {v for e in second for v in e.outvars}

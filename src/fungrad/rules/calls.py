@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import linear_call
+from jax.experimental import xla_metadata
 
 from fungrad import _jax, passes, saving
 from fungrad.passes import Settings, activity
-from fungrad.rulebook import CallRule, Halves
+from fungrad.rulebook import CallRule, Halves, rule
 
 
 def graph_inside(equation: Any) -> Any:
@@ -160,7 +162,7 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
         # JAX lets an author return another float type than the input's, and converts it.
         types = [_jax.gradient_type(v.aval) for v in equation.invars]
         return [
-            x if getattr(x, "dtype", None) in (None, aval.dtype) else jnp.asarray(x, aval.dtype)
+            x if getattr(x, "dtype", aval.dtype) == aval.dtype else jnp.asarray(x, aval.dtype)
             for x, aval in zip(answers, types, strict=True)
         ]
 
@@ -179,3 +181,30 @@ def _custom_vjp_example(draw):
 custom_vjp = CallRule(
     "custom_vjp_call", _split_custom_vjp, _activity_outside, example=_custom_vjp_example
 )
+
+
+@rule(
+    "linear_call",
+    example=lambda draw: (
+        lambda x: linear_call(lambda r, x: x / r, lambda r, g: g / r, jnp.full(3, 2.0), x),
+        draw.uniform(3),
+    ),
+)
+def linear_function(g, out, *inputs, callee, transpose_thunk, num_callee_consts, num_res):
+    """out = f(r, x), linear in x        ∂out/∂x as its author wrote it"""
+    transpose, constants = transpose_thunk()
+    closed_over, residuals = inputs[:num_callee_consts], inputs[num_callee_consts:][:num_res]
+
+    def by_residual():
+        raise ValueError(
+            "linear_call(f, f_transpose, r, x) has no derivative by r, nor by what f closes over, as "
+            "in JAX: differentiate it by x, or hold r back with jax.lax.stop_gradient"
+        )
+
+    answers = linear_call(
+        lambda r, g: _jax.evaluate(transpose, [*constants, *r, *g]),
+        lambda r, x: _jax.evaluate(callee, [*closed_over, *r, *x]),
+        residuals,
+        [jnp.zeros(z.shape, z.dtype) if y is None else y for y, z in zip(g, out, strict=True)],
+    )
+    return *(by_residual for _ in range(num_callee_consts + num_res)), *answers

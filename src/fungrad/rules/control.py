@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,22 +25,36 @@ Mask = tuple[bool, ...]
 #     g_w += g_c' · ∂c'/∂w + g_y · ∂y/∂w
 
 
-def _scan_carry_activity(equation: Any, active: Sequence[bool], settings: Settings):
-    """Which parts of the carry are ever active, and which outputs of the body: a fixed point."""
-    body = _jax.close(equation.params["jaxpr"])
-    consts, carry, xs = _jax.scan_operands(equation.params, active)
+def _body_activity(body: Any, active: Mask, carry: slice, settings: Settings) -> tuple[Mask, Mask]:
+    """Which inputs and outputs of a loop's body are ever active: a fixed point.
+
+    What goes round the loop is the carry, and references that the body writes to.
+    """
+    size = len(body.jaxpr.outvars)
     while True:
-        outputs = passes.activity(body, (*consts, *carry, *xs), settings)
-        grown = [a or b for a, b in zip(carry, outputs, strict=False)]
-        if grown == carry:
-            return tuple(carry), outputs
-        carry = grown
+        reached = passes.reach(body, active, settings)
+        outputs, grown = reached[:size], list(reached[size:])
+        carried = zip(active[carry], outputs, strict=False)
+        grown[carry] = [a or b for a, b in carried]
+        if tuple(grown) == active:
+            return active, outputs
+        active = tuple(grown)
+
+
+def _carry_of_scan(equation: Any) -> slice:
+    consts, carry, _ = _jax.scan_operands(equation.params, equation.invars)
+    return slice(len(consts), len(consts) + len(carry))
 
 
 def _scan_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
-    carry, outputs = _scan_carry_activity(equation, active, settings)
+    body, carry = _jax.close(equation.params["jaxpr"]), _carry_of_scan(equation)
+    inputs, outputs = _body_activity(body, tuple(active), carry, settings)
     # A loop of no steps hands the carry on, whatever its body would have made of it.
-    return outputs if equation.params["length"] else (*carry, *outputs[len(carry) :])
+    steps = equation.params["length"]
+    return (
+        *(outputs if steps else (*inputs[carry], *outputs[carry.stop - carry.start :])),
+        *inputs,
+    )
 
 
 def _scan_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: Settings) -> Mask:
@@ -59,17 +73,16 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     params = equation.params
     settings = settings._replace(linear=False)  # the loop carries values, known or not
     body = _jax.close(params["jaxpr"])
-    consts, carry, xs = _jax.scan_operands(params, active)
-    n, m = len(consts), len(carry)
-    carried, _ = _scan_carry_activity(equation, active, settings)
-    inside = (*consts, *carried, *xs)
-    asked = _scan_wanted(body, inside, tuple(wanted), slice(n, n + m), settings)
-    invariant = (True,) * n + (False,) * (m + len(xs))
+    carry = _carry_of_scan(equation)
+    n, m = carry.start, carry.stop - carry.start
+    inside, _ = _body_activity(body, tuple(active), carry, settings)
+    asked = _scan_wanted(body, inside, tuple(wanted), carry, settings)
+    invariant = (True,) * n + (False,) * (len(active) - n)
     cut = saving.split(body, inside, asked, (True,) * len(asked), settings, invariant)
     loop = _Loop(params, body, cut, inside, asked, n, m)
 
-    def backward(saved, g):
-        gradients = loop.backward(saved, g)
+    def backward(saved, g, *references):
+        gradients = loop.backward(saved, g, references)
         return [x if a else None for x, a in zip(gradients, active, strict=True)]
 
     return Halves(loop.forward, backward)
@@ -81,7 +94,8 @@ class _Loop:
     The body's inputs are `n` constants, `m` parts of the carry, and slices of xs; its outputs are
     the new carry, then slices of ys. `active` and `wanted` are the masks over them. What the
     backward half reads again is of three kinds: constants stay outside of the loop, the carry
-    before each step must be stacked, and xs are at hand.
+    before each step must be stacked, and xs are at hand. References are constants or xs, and the
+    gradients at what they hold stay where they are.
     """
 
     def __init__(self, params, body, cut: saving.Cut, active: Mask, wanted: Mask, n: int, m: int):
@@ -93,9 +107,12 @@ class _Loop:
         self.carry = [i for i in cut.free if n <= i < n + m]
         self.xs = [i for i in cut.free if i >= n + m]
         # Where the backward loop sums, carries and stacks gradients.
-        self.summed = [i for i in range(n) if active[i]]
+        held = [a and _jax.is_reference_type(t) for a, t in zip(active, self.types, strict=True)]
+        self.held = [i for i in range(n) if held[i]]
+        self.held_slices = [i for i in range(n, len(active)) if held[i]]
+        self.summed = [i for i in range(n) if active[i] and not held[i]]
         self.looped = [i for i in range(m) if wanted[i]]
-        self.mapped = [i for i in range(n + m, len(active)) if active[i]]
+        self.mapped = [i for i in range(n + m, len(active)) if active[i] and not held[i]]
         self.arriving = [i for i in range(m, len(wanted)) if wanted[i]]
 
     def forward(self, *inputs):
@@ -111,14 +128,15 @@ class _Loop:
         size = len(self.outputs)
         return answers[:size], [*(inputs[i] for i in (*self.consts, *self.xs)), *answers[size:]]
 
-    def backward(self, saved, g):
-        size = len(self.consts)
+    def backward(self, saved, g, references):
+        size, own = len(self.consts), len(self.held)
         length = self.params["length"]
         start = [_jax.zeros(self.types[i]) for i in self.summed]
         start += [_built(g[i], self.outputs[i]) for i in self.looped]
         stacks = [_jax.stacked_type(self.outputs[i], length) for i in self.arriving]
         arriving = [_built(g[i], aval) for i, aval in zip(self.arriving, stacks, strict=True)]
-        operands = _jax.ScanOperands(list(saved[:size]), start, [*saved[size:], *arriving])
+        consts = [*saved[:size], *references[:own]]
+        operands = _jax.ScanOperands(consts, start, [*saved[size:], *arriving, *references[own:]])
         types = [_jax.type_of(x) for x in (*operands.consts, *operands.carry)]
         types += [_jax.slice_type(_jax.type_of(x)) for x in operands.xs]
         graph = _jax.trace(self.step_back, types)
@@ -132,22 +150,23 @@ class _Loop:
     def step_back(self, *values):
         """One step of the backward loop: sums, g at the carry after the step -> before it."""
         stacked = range(len(self.cut.saved))
-        consts, sums, g_carry, xs, saved, carry, g_y = _deal(
+        consts, held, sums, g_carry, xs, saved, carry, g_y, held_slices = _deal(
             values,
-            *(self.consts, self.summed, self.looped),
-            *(self.xs, stacked, self.carry, self.arriving),
+            *(self.consts, self.held, self.summed, self.looped),
+            *(self.xs, stacked, self.carry, self.arriving, self.held_slices),
         )
         read, g_out = consts | xs | carry, g_carry | g_y
         g_in = self.halves.backward(
             [*(read[i] for i in self.cut.free), *saved.values()],
             [g_out.get(i) for i in range(len(self.wanted))],
+            *(held | held_slices).values(),
         )
         grown = [s if g_in[i] is None else _jax.add(s, g_in[i]) for i, s in sums.items()]
         passed = (*(self.n + i for i in self.looped), *self.mapped)
         return [*grown, *(_built(g_in[i], self.types[i]) for i in passed)]
 
 
-def _deal(values: Sequence[Any], *groups: Sequence[int]) -> list[dict[int, Any]]:
+def _deal(values: Sequence[Any], *groups: Iterable[int]) -> list[dict[int, Any]]:
     """Divide `values` among groups of places, in order."""
     given = iter(values)
     return [{place: next(given) for place in group} for group in groups]
@@ -175,8 +194,9 @@ scan = CallRule(
 
 def _cond_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
     branches = [_jax.close(branch) for branch in equation.params["branches"]]
-    masks = [passes.activity(branch, tuple(active[1:]), settings) for branch in branches]
-    return tuple(map(any, zip(*masks, strict=True)))
+    masks = [passes.reach(branch, tuple(active[1:]), settings) for branch in branches]
+    joined, size = [*map(any, zip(*masks, strict=True))], len(equation.outvars)
+    return (*joined[:size], False, *joined[size:])
 
 
 def _split_cond(equation, active, wanted, settings) -> Halves:
@@ -191,6 +211,8 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
     cuts = [saving.split(branch, inside, wanted, kept, settings) for branch in branches]
     slots, seats = _share_slots([cut.saved for cut in cuts])
     types = [v.aval for v in branches[0].jaxpr.invars]
+    free = sorted({i for cut in cuts for i in cut.free})
+    returned = [a and not _jax.is_reference_type(t) for a, t in zip(inside, types, strict=True)]
     halves = [cut.halves(inside, wanted, _jax.evaluate, _jax.evaluate) for cut in cuts]
 
     def forward(index, *inputs):
@@ -207,28 +229,27 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
 
         graphs = [branch_forward(*each) for each in zip(cuts, halves, seats, strict=True)]
         answers = _jax.call_cond(equation.params, index, graphs, inputs)
-        return answers[: len(wanted)], [index, *inputs, *answers[len(wanted) :]]
+        return answers[: len(wanted)], [index, *(inputs[i] for i in free), *answers[len(wanted) :]]
 
-    def backward(saved, g):
-        index, inputs, held = saved[0], saved[1 : 1 + len(types)], saved[1 + len(types) :]
-        arriving = [i for i, entry in enumerate(g) if entry is not None]
+    def backward(saved, g, *references):
+        index, *read = saved
+        arriving = {i: entry for i, entry in enumerate(g) if entry is not None}
+        operands = [*read, *arriving.values(), *references]
+        groups = (free, range(len(slots)), arriving, range(len(references)))
 
         def branch_backward(cut, half, seat):
             def run(*values):
-                given, rest = values[: len(types)], values[len(types) :]
-                entries: list[Any] = [None] * len(g)
-                for i, entry in zip(arriving, rest[len(slots) :], strict=True):
-                    entries[i] = entry
-                read = [*(given[i] for i in cut.free), *(rest[i] for i in seat)]
-                gradients = half.backward(read, entries)
-                return [_built(x, types[i]) for i, x in enumerate(gradients) if inside[i]]
+                inputs, held, entries, own = _deal(values, *groups)
+                read = [*(inputs[i] for i in cut.free), *(held[i] for i in seat)]
+                entries = [entries.get(i) for i in range(len(g))]
+                gradients = half.backward(read, entries, *own.values())
+                return [_built(x, types[i]) for i, x in enumerate(gradients) if returned[i]]
 
             return _jax.trace(run, [_jax.type_of(x) for x in operands])
 
-        operands = [*inputs, *held, *(g[i] for i in arriving)]
         graphs = [branch_backward(*each) for each in zip(cuts, halves, seats, strict=True)]
         answers = iter(_jax.call_cond(equation.params, index, graphs, operands))
-        return [None, *(next(answers) if a else None for a in inside)]
+        return [None, *(next(answers) if r else None for r in returned)]
 
     return Halves(forward, backward)
 
@@ -267,18 +288,17 @@ def _while_activity(equation: Any, active: Sequence[bool], settings: Settings) -
     body = _jax.close(params["body_jaxpr"])
     first = params["cond_nconsts"]
     second = first + params["body_nconsts"]
-    consts, carry = tuple(active[first:second]), tuple(active[second:])
-    while True:
-        outputs = passes.activity(body, (*consts, *carry), settings)
-        grown = tuple(a or b for a, b in zip(carry, outputs, strict=True))
-        if grown == carry:
-            return carry
-        carry = grown
+    carry = slice(second - first, len(active) - first)
+    inputs, _ = _body_activity(body, tuple(active[first:]), carry, settings)
+    return (*inputs[carry], *active[:first], *inputs)
 
 
 def _split_while(equation, active, wanted, settings) -> Halves:
     """c' = while(f)(c)        ∂c'/∂c is a product of as many factors as the loop has iterations"""
-    if not any(wanted):
+    written = any(
+        a and _jax.is_reference_type(v.aval) for a, v in zip(active, equation.invars, strict=True)
+    )
+    if not any(wanted) and not written:
 
         def forward(*inputs):
             return _jax.bind(equation, _jax.filled(inputs)), []
@@ -286,8 +306,9 @@ def _split_while(equation, active, wanted, settings) -> Halves:
         return Halves(forward, lambda saved, g: [None] * len(active))
     file, line, _ = _jax.line_of(equation)
     raise ValueError(
-        f"the while loop at {file}:{line} is differentiated, but how many iterations it makes, and "
-        "so how many values its backward pass needs, is not known before it runs. Use lax.scan, or "
+        "Reverse-mode differentiation does not work for lax.while_loop, nor for lax.fori_loop with "
+        f"bounds that are traced: the while loop at {file}:{line} is differentiated, but how many "
+        "values its backward pass needs is not known before it runs. Use lax.scan, or "
         "lax.fori_loop with bounds that are Python integers; or wrap the loop in "
         "jax.lax.stop_gradient if no gradient shall pass"
     )
