@@ -167,6 +167,11 @@ def zeros_of(gradient_aval: Any) -> Any:
     return ad.instantiate_zeros(ad_util.Zero(gradient_aval))
 
 
+def zeros_at(value: Any) -> Any:
+    """The zero gradient at a value."""
+    return zeros(value.aval if isinstance(value, Unknown) else core.typeof(value))
+
+
 def gradient_reference(aval: Any) -> Any:
     """A reference to the gradient, zero so far, at the value that a reference refers to."""
     return jax.new_ref(zeros(aval.inner_aval), memory_space=aval.memory_space)
@@ -208,11 +213,15 @@ def sharding_of(aval: Any) -> Any:
     return aval.sharding if aval.sharding.mesh._any_axis_explicit else None
 
 
-def gradient_sharding(value: Any) -> Any:
-    """Where the gradient at a value lives, likewise."""
+def gradient_sharding(value: Any, axes: Sequence[int] | None = None) -> Any:
+    """Where the gradient at a value lives, likewise; or where one with only these axes would."""
     aval = value.aval if isinstance(value, Unknown) else core.typeof(value)
     sharding = sharding_of(aval)
-    return sharding and core.primal_sharding_to_cotangent_sharding(sharding)
+    if sharding is None:
+        return None
+    spec = sharding.spec.to_ct_spec()
+    partitions = spec.partitions if axes is None else [spec.partitions[axis] for axis in axes]
+    return sharding.update(spec=spec.update(partitions=tuple(partitions)))
 
 
 def moved_to(g: Any, gradient_aval: Any) -> Any:

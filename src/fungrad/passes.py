@@ -13,7 +13,7 @@ else.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -34,11 +34,14 @@ class Settings(NamedTuple):
         linear: the graph is a tangent graph, linear in what is differentiated. Then the values of
             the differentiated edges are unknown and no rule needs them, and a custom function in
             it is its own derivative, so that it is differentiated through its body.
+        missed: `(equation, gap, active, wanted, settings) -> Halves`, called at an equation that
+            has no hand-written rule; `None` is JAX's own rule, with a warning if it is no gap.
     """
 
     rules: Rulebook
     save: Any = None
     linear: bool = False
+    missed: Callable[..., Halves] | None = None
 
 
 class RuleError(TypeError):
@@ -176,8 +179,8 @@ def plan(
             if isinstance(rule, CallRule):
                 halves = rule.split(equation, takes, brings, settings)
             elif not isinstance(rule, Rule):
-                _announce_missing(equation, rule, settings)
-                rule, halves = None, _by_jax(equation, takes, brings, settings.linear)
+                missed = settings.missed or _by_jax
+                rule, halves = None, missed(equation, rule, takes, brings, settings)
             held = [v for v, a in zip(equation.invars, takes, strict=True) if a]
             held = tuple(v for v in held if _jax.is_reference_type(v.aval))
             step = Step(equation, rule, takes, brings, halves, held)
@@ -365,8 +368,15 @@ def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
     return lax.reshape(summed, shape, out_sharding=sharding)
 
 
-def _by_jax(equation: Any, active: Sequence[bool], wanted: Sequence[bool], linear: bool) -> Halves:
+def _by_jax(
+    equation: Any,
+    gap: Gap | None,
+    active: Sequence[bool],
+    wanted: Sequence[bool],
+    settings: Settings,
+) -> Halves:
     """JAX's own rule at one node, for a primitive that has none of ours."""
+    _announce_missing(equation, gap, settings)
 
     def forward(*inputs):
         inputs = _jax.filled(inputs)
@@ -380,7 +390,7 @@ def _by_jax(equation: Any, active: Sequence[bool], wanted: Sequence[bool], linea
         chosen = [x for x, a in zip(inputs, active, strict=True) if a]
         _, pullback, outputs = jax.vjp(run, chosen, has_aux=True)
         unknown = [_jax.Unknown(v.aval) for v in equation.outvars]
-        return unknown if linear else outputs, [pullback]
+        return unknown if settings.linear else outputs, [pullback]
 
     def backward(saved, g):
         (pullback,) = saved

@@ -154,7 +154,7 @@ def value_and_grad(
         out, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
         _jax.check_scalar(out)
         _jax.check_output_dtype("grad", holomorphic, out)
-        gradients = restore(pullback(saved, jax.lax.full_like(out, 1)))
+        gradients = restore(pullback(saved, _jax.one(out)))
         return ((out, aux) if has_aux else out), gradients
 
     return value_and_gradient

@@ -11,6 +11,7 @@ from functools import partial
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.rulebook import rule
 
 # --- dot_general ---------------------------------------------------------------------------------
@@ -40,8 +41,8 @@ def dot_general(g, z, x, y, *, dimension_numbers, precision, preferred_element_t
     x_letters, y_letters, z_letters = _letters(dimension_numbers, x.ndim, y.ndim)
     dot = partial(_dot, precision=precision, preferred_element_type=preferred_element_type)
     return (
-        lambda: _in_type_of(x, dot(g, z_letters, y, y_letters, x_letters)),
-        lambda: _in_type_of(y, dot(x, x_letters, g, z_letters, y_letters)),
+        lambda: _in_type_of(x, dot(x, g, z_letters, y, y_letters, x_letters)),
+        lambda: _in_type_of(y, dot(y, x, x_letters, g, z_letters, y_letters)),
     )
 
 
@@ -62,12 +63,13 @@ def _letters(dimension_numbers, x_ndim, y_ndim):
     return x, y, [*x_batch, *free_x, *free_y]
 
 
-def _dot(a, a_letters, b, b_letters, wanted, **how):
-    """The contraction of a with b whose axes are the wanted letters, in that order."""
+def _dot(like, a, a_letters, b, b_letters, wanted, **how):
+    """The contraction of a with b whose axes are those of `like`, the wanted letters in order."""
     if wanted and wanted[-1] in a_letters:  # b's axes come last: often that saves the transpose
         a, a_letters, b, b_letters = b, b_letters, a, a_letters
     numbers, letters = _numbers(a_letters, b_letters, wanted)
-    product = lax.dot_general(a, b, numbers, **how)
+    place = _jax.gradient_sharding(like, [wanted.index(letter) for letter in letters])
+    product = lax.dot_general(a, b, numbers, out_sharding=place, **how)
     return lax.transpose(product, [letters.index(letter) for letter in wanted])
 
 
@@ -254,6 +256,7 @@ def _convolve(a, b, like, low, steps, specs, groups, *, dtype, like_forward):
         batch_group_count=groups[1],
         precision=like_forward["precision"],
         preferred_element_type=like_forward["preferred_element_type"],
+        out_sharding=_jax.gradient_sharding(like, _last(specs[2])),
     )
     order = [_last(specs[2]).index(axis) for axis in range(end + 1)]
     return lax.convert_element_type(lax.transpose(result, order), like.dtype)

@@ -14,6 +14,7 @@ from functools import partial
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.rulebook import rule
 from fungrad.rules.reduction import recurrence, shift
 
@@ -32,7 +33,7 @@ _SPLIT = "ties: the winners share the gradient equally"
 )
 def dynamic_slice(g, out, x, *starts, **_):
     """out = S x, S = the rows of I from `starts` on        ∂out/∂x = S"""
-    return lambda: _write(lax.full(x.shape, 0, g.dtype), g, starts), *(None,) * len(starts)
+    return lambda: _write(_jax.zeros_at(x), g, starts), *(None,) * len(starts)
 
 
 @rule(
@@ -52,7 +53,7 @@ def dynamic_slice(g, out, x, *starts, **_):
 def dynamic_update_slice(g, out, x, update, *starts, **_):
     """out = x with u in the slice that S reads        ∂out/∂x = I − SᵀS        ∂out/∂u = Sᵀ"""
     return (
-        lambda: _write(g, lax.full(update.shape, 0, g.dtype), starts),
+        lambda: _write(g, _jax.zeros_at(update), starts),
         lambda: lax.dynamic_slice(g, starts, update.shape, allow_negative_indices=False),
         *(None,) * len(starts),
     )
@@ -96,8 +97,7 @@ def gather(g, out, x, indices, *, dimension_numbers, slice_sizes, fill_value, **
         operand_batching_dims=dimension_numbers.operand_batching_dims,
         scatter_indices_batching_dims=dimension_numbers.start_indices_batching_dims,
     )
-    zeros = partial(lax.full, x.shape, 0, g.dtype)
-    return lambda: lax.scatter_add(zeros(), indices, g, numbers, **how), None
+    return lambda: lax.scatter_add(_jax.zeros_at(x), indices, g, numbers, **how), None
 
 
 # --- scatters ------------------------------------------------------------------------------------
@@ -175,9 +175,9 @@ def scatter(g, out, x, indices, updates, *, update_jaxpr, **params):
             return read(g)
         numbers = lax.reshape(lax.iota("int32", updates.size) + 1, updates.shape)
         stays = read(overwrite(lax.full(x.shape, 0, numbers.dtype), numbers)) == numbers
-        return lax.select(stays, read(g), lax.full(updates.shape, 0, g.dtype))
+        return lax.select(stays, read(g), _jax.zeros_at(updates))
 
-    return lambda: overwrite(g, lax.full(updates.shape, 0, g.dtype)), None, of_updates
+    return lambda: overwrite(g, _jax.zeros_at(updates)), None, of_updates
 
 
 def _without_function(update_jaxpr, params):

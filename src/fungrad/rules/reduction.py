@@ -12,6 +12,7 @@ from functools import partial
 import jax
 from jax import lax
 
+from fungrad import _jax
 from fungrad.rulebook import no_gradient, rule
 from fungrad.rules.contraction import padding_between
 
@@ -27,7 +28,8 @@ def _over(primitive, *axes):
 def _back(a, like, axes):
     """Give a reduced array its lost axes back, repeated to the shape of `like`."""
     kept = [axis for axis in range(like.ndim) if axis not in axes]
-    return lax.broadcast_in_dim(a, like.shape, kept)
+    place = _jax.gradient_sharding(like)
+    return lax.broadcast_in_dim(a, like.shape, kept, out_sharding=place)
 
 
 # --- reductions ----------------------------------------------------------------------------------

@@ -10,7 +10,11 @@ import jax
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from jax.experimental.layout import Layout, with_layout_constraint
+from jax.experimental.xla_metadata import set_xla_metadata
+from jax.extend.core.primitives import copy_p
 
+from fungrad import _jax
 from fungrad.rulebook import rule
 
 # --- The same elements under another shape --------------------------------------------------
@@ -27,8 +31,9 @@ from fungrad.rulebook import rule
 def reshape(g, z, x, *, dimensions):
     """vec(z) = vec(x)        ∂z/∂x = I"""
     if dimensions is None:
-        return lax.reshape(g, x.shape)
-    moved = lax.reshape(g, [x.shape[axis] for axis in dimensions])
+        return lax.reshape(g, x.shape, out_sharding=_jax.gradient_sharding(x))
+    place = _jax.gradient_sharding(x, dimensions)
+    moved = lax.reshape(g, [x.shape[axis] for axis in dimensions], out_sharding=place)
     return lax.transpose(moved, np.argsort(dimensions))
 
 
@@ -41,7 +46,7 @@ def reshape(g, z, x, *, dimensions):
 )
 def squeeze(g, z, x):
     """vec(z) = vec(x), without axes of length 1        ∂z/∂x = I"""
-    return lax.reshape(g, x.shape)
+    return lax.reshape(g, x.shape, out_sharding=_jax.gradient_sharding(x))
 
 
 @rule(
@@ -75,9 +80,10 @@ def rev(g, z, x, *, dimensions):
 )
 def broadcast_in_dim(g, z, x, *, shape, broadcast_dimensions):
     """z[i, j] = x[j]        ∂z/∂x = 1 ⊗ I: g is summed over the axes that x lacks"""
-    kept = {d for d, n in zip(broadcast_dimensions, x.shape, strict=True) if n == shape[d]}
-    summed = lax.reduce_sum(g, [d for d in range(len(shape)) if d not in kept])
-    return lax.reshape(summed, x.shape)
+    kept = [i for i, d in enumerate(broadcast_dimensions) if x.shape[i] == shape[d]]
+    added = sorted({*range(len(shape))} - {broadcast_dimensions[i] for i in kept})
+    summed = lax.reduce_sum(g, added, out_sharding=_jax.gradient_sharding(x, kept))
+    return lax.reshape(summed, x.shape, out_sharding=_jax.gradient_sharding(x))
 
 
 @rule(
@@ -211,7 +217,7 @@ def unstack(g, zs, x, *, axis):
 
 def _with_zeros(g, outputs):
     return [
-        lax.full(z.shape, 0, z.dtype) if g_k is None else g_k
+        _jax.zeros_at(z) if g_k is None else g_k
         for g_k, z in zip(g, outputs, strict=True)
     ]
 
@@ -221,8 +227,8 @@ def _with_zeros(g, outputs):
 
 @rule("copy", example=lambda draw: (lambda x: jax.numpy.array(x, copy=True), draw.uniform(3)))
 def copy(g, z, x):
-    """z = x, in memory of its own        ∂z/∂x = I"""
-    return g
+    """z = x, in memory of its own        ∂z/∂x = I, likewise"""
+    return copy_p.bind(g)
 
 
 @rule(
@@ -232,6 +238,27 @@ def copy(g, z, x):
 def name(g, z, x):
     """z = x, with a name        ∂z/∂x = I"""
     return g
+
+
+@rule(
+    "xla_metadata_value",
+    example=lambda draw: (lambda x: set_xla_metadata(x, a="b"), draw.uniform(3)),
+)
+def xla_metadata_value(g, z, x):
+    """z = x, with notes for XLA        ∂z/∂x = I"""
+    return g
+
+
+@rule(
+    "layout_constraint",
+    example=lambda draw: (
+        lambda x: with_layout_constraint(x, Layout((1, 0))),
+        draw.uniform(2, 3),
+    ),
+)
+def layout_constraint(g, z, x, *, layout):
+    """z = x, in another order in memory        ∂z/∂x = I, likewise"""
+    return with_layout_constraint(g, layout)
 
 
 @rule(
