@@ -226,9 +226,9 @@ def gradient_sharding(value: Any, axes: Sequence[int] | None = None) -> Any:
 
 def moved_to(g: Any, gradient_aval: Any) -> Any:
     """A gradient of the right shape and dtype where a mesh wants it: on its devices, varying."""
-    aval = core.typeof(g)
-    due = sharding_of(gradient_aval)
-    if due is not None and aval.sharding.spec != due.spec:
+    aval, due = core.typeof(g), gradient_aval.sharding
+    explicit = aval.sharding.mesh._any_axis_explicit or due.mesh._any_axis_explicit
+    if explicit and aval.sharding != due and not due.mesh.empty:
         with jax.sharding.use_abstract_mesh(due.mesh):
             g = jax.sharding.reshard(g, due)
     varying = gradient_aval.mat.varying - aval.mat.varying

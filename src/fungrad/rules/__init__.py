@@ -12,6 +12,7 @@ from fungrad.rules import (
     fourier,
     gaps,
     indexing,
+    marked,
     nothing,
     numbers,
     powers,
@@ -47,6 +48,7 @@ default = Rulebook.of(
     nothing,
     gaps,
     calls,
+    marked,
     control,
     state,
 )
