@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import compress
 from typing import Any
 
 import jax
 from jax import lax
 from jax import numpy as jnp
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from fungrad import _jax
-from fungrad.rulebook import CallRule, Halves
+from fungrad.rulebook import CallRule, Halves, rule
 from fungrad.rules.calls import activity_inside, cut_of, graph_inside
 
 # --- shard_map -----------------------------------------------------------------------------------
@@ -127,9 +128,12 @@ def _type_with_axis(aval):
     return aval if aval.shape else _jax.stacked_type(aval, 1)
 
 
+def _mesh(axis_type):
+    return jax.make_mesh((jax.device_count(),), ("i",), axis_types=(axis_type,))
+
+
 def _shard_map_example(draw):
-    n = jax.device_count()
-    mesh = jax.make_mesh((n,), ("i",), axis_types=(AxisType.Auto,))
+    n, mesh = jax.device_count(), _mesh(AxisType.Auto)
 
     def body(x, w):
         return jnp.sin(x * w[0]) @ w, lax.psum(jnp.sum(x * x), "i")
@@ -140,3 +144,29 @@ def _shard_map_example(draw):
 
 
 shard_map = CallRule("shard_map", _split_shard_map, activity_inside, example=_shard_map_example)
+
+
+# --- where arrays live ---------------------------------------------------------------------------
+
+
+def _constraint_example(draw):
+    where = NamedSharding(_mesh(AxisType.Auto), P("i"))
+    return partial(lax.with_sharding_constraint, shardings=where), draw.uniform(jax.device_count())
+
+
+@rule("sharding_constraint", example=_constraint_example)
+def sharding_constraint(g, z, x, **params):
+    """z = x, partitioned as its author asks        ∂z/∂x = I, likewise"""
+    return lax.sharding_constraint_p.bind(g, **params)
+
+
+def _reshard_example(draw):
+    where = NamedSharding(_mesh(AxisType.Explicit), P("i"))
+    x = jax.device_put(draw.uniform(jax.device_count()), where.update(spec=P()))
+    return jax.jit(lambda x: jax.sharding.reshard(x, where)), x
+
+
+@rule("reshard", example=_reshard_example)
+def reshard(g, z, x):
+    """z = x, partitioned otherwise        ∂z/∂x = I: the pass moves g to where x's type says"""
+    return g
