@@ -3,7 +3,7 @@
 from fungrad import descent, layers, losses, models, notation
 from fungrad.custom import custom
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
-from fungrad.inspect import draw
+from fungrad.inspect import draw, missing
 from fungrad.passes import MissingRuleError, MissingRuleWarning, RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
@@ -31,6 +31,7 @@ __all__ = [
     "layers",
     "losses",
     "models",
+    "missing",
     "name",
     "notation",
     "rules",
