@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental import hijax, pallas, sparse
-from jax.experimental.pallas import mosaic_gpu, triton
+from jax.experimental.pallas import mosaic_gpu, tpu, triton
 from jax.experimental.sparse.linalg import spsolve
 
 import fungrad as fg
@@ -97,6 +97,10 @@ PROGRAMS = {
     "masked_load": (lambda x: kernel_call(masked_copy, x), X),
     "masked_swap": (lambda x: kernel_call(masked_copy, x), X),
     "ffi_call": (foreign, X),
+    "with_memory_space_constraint": (
+        lambda x: tpu.with_memory_space_constraint(x, tpu.HBM),
+        X,
+    ),
     "call_hi_primitive": (cube, X),
     "custom_lin": (lambda tangent: jax.linearize(sine, X)[1](tangent), X),
     "todense": (sparse.todense, X),
@@ -127,10 +131,10 @@ PROGRAMS = {
     "bcoo_dot_general_sampled": (sampled, DENSE),
 }
 INTERNAL = {
-    *("to_edtype", "from_edtype"),
+    *("to_edtype", "from_edtype", "tie"),
     *("new_box", "box_get", "box_set", "new_log", "log_read", "log_extend"),
 }
-NOWHERE = {"get_global", "call_hi_primitive_linearized"}
+NOWHERE = {"get_global", "call_hi_primitive_linearized", "stage"}
 
 
 def test_every_gap_is_proven():
@@ -169,6 +173,11 @@ def test_global_memory_exists_in_kernels_only():
 def test_a_pullback_holds_no_linearized_primitive():
     graph = fg.trace(lambda x, g: jax.vjp(cube, x)[1](g))(X, X)
     assert "call_hi_primitive_linearized" not in {node.primitive for node in graph}
+
+
+def test_no_graph_holds_a_stage():
+    graph = fg.trace(lambda x: jax.lax.stage(x) + jax.lax.stage(2.0))(X)
+    assert [node.primitive for node in graph] == ["add"]
 
 
 def test_what_is_internal_has_no_public_name():

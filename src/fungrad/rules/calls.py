@@ -9,12 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import linear_call
-from jax.experimental import xla_metadata
 
 from fungrad import _jax, passes, saving
 from fungrad.passes import Settings, activity
-from fungrad.rulebook import CallRule, Halves, rule
+from fungrad.rulebook import CallRule, Halves
 
 
 def graph_inside(equation: Any) -> Any:
@@ -57,9 +55,20 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
     if callable(settings.save):
         # A policy looks at single equations, so they must be in sight.
         return _evaluate_twice(equation, active, wanted, settings)
-    cut = cut_of(graph_inside(equation), active, wanted, settings)
+    graph = graph_inside(equation)
+    cut = cut_of(graph, active, wanted, settings)
+    # What the author says of where an array lives holds for its gradient too.
+    inputs, outputs = _jax.jit_places(equation.params)
+    saved = [_jax.ANYWHERE] * len(cut.saved)
+    held = [graph.jaxpr.invars.index(v) for v in passes.references(graph, active)]
+    arriving = [*compress(outputs, wanted), *(inputs[i] for i in held)]
+    ahead = [inputs[i] for i in cut.reads], [*compress(outputs, cut.kept), *saved]
+    behind = (
+        [*(inputs[i] for i in cut.free), *saved, *(arriving[i] for i in cut.takes)],
+        list(compress(compress(inputs, active), cut.gives)),
+    )
     call = partial(_jax.call_jit, equation.params)
-    return cut.halves(active, wanted, call, call)
+    return cut.halves(active, wanted, partial(call, *ahead), partial(call, *behind))
 
 
 jit = CallRule(
@@ -181,30 +190,3 @@ def _custom_vjp_example(draw):
 custom_vjp = CallRule(
     "custom_vjp_call", _split_custom_vjp, _activity_outside, example=_custom_vjp_example
 )
-
-
-@rule(
-    "linear_call",
-    example=lambda draw: (
-        lambda x: linear_call(lambda r, x: x / r, lambda r, g: g / r, jnp.full(3, 2.0), x),
-        draw.uniform(3),
-    ),
-)
-def linear_function(g, out, *inputs, callee, transpose_thunk, num_callee_consts, num_res):
-    """out = f(r, x), linear in x        ∂out/∂x as its author wrote it"""
-    transpose, constants = transpose_thunk()
-    closed_over, residuals = inputs[:num_callee_consts], inputs[num_callee_consts:][:num_res]
-
-    def by_residual():
-        raise ValueError(
-            "linear_call(f, f_transpose, r, x) has no derivative by r, nor by what f closes over, as "
-            "in JAX: differentiate it by x, or hold r back with jax.lax.stop_gradient"
-        )
-
-    answers = linear_call(
-        lambda r, g: _jax.evaluate(transpose, [*constants, *r, *g]),
-        lambda r, x: _jax.evaluate(callee, [*closed_over, *r, *x]),
-        residuals,
-        [jnp.zeros(z.shape, z.dtype) if y is None else y for y, z in zip(g, out, strict=True)],
-    )
-    return *(by_residual for _ in range(num_callee_consts + num_res)), *answers

@@ -22,6 +22,9 @@ ffi_call = gap("ffi_call", reason="it calls a function that is written in anothe
 masked_load = gap("masked_load", reason=_IN_KERNELS)
 masked_swap = gap("masked_swap", reason=_IN_KERNELS)
 get_global = gap("get_global", reason=_IN_KERNELS)
+with_memory_space_constraint = gap(
+    "with_memory_space_constraint", reason="it says where an argument of a kernel lies"
+)
 
 # --- Rules that their authors gave to JAX ---------------------------------------------------
 
@@ -33,6 +36,8 @@ custom_lin = gap("custom_lin", reason=_BY_JAX_ALONE)
 
 to_edtype = gap("to_edtype", reason=_INTERNAL)
 from_edtype = gap("from_edtype", reason=_INTERNAL)
+tie = gap("tie", reason=_INTERNAL)
+stage = gap("stage", reason="it makes an array of a number, and in a graph each number is one")
 boxes = tuple(gap(name, reason=_INTERNAL) for name in ("new_box", "box_get", "box_set"))
 logs = tuple(gap(name, reason=_INTERNAL) for name in ("new_log", "log_read", "log_extend"))
 

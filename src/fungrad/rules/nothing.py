@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 from jax import lax
 
 from fungrad.rulebook import no_gradient
@@ -14,6 +15,7 @@ from fungrad.rulebook import no_gradient
 _STEPS = "it is piecewise constant, so that its slope is 0 wherever it has one"
 _TRUTH = "its output is a truth value"
 _BITS = "it works on the bits of integers or truth values"
+_SINK = "it has no outputs"
 _SOURCE = "it has no inputs"
 
 
@@ -82,6 +84,18 @@ bitcast_convert_type = no_gradient(
     "bitcast_convert_type",
     reason="it reads the bits of a number as another number, which has no slope",
     example=lambda draw: (partial(lax.bitcast_convert_type, new_dtype="int64"), draw.uniform(3)),
+)
+
+# --- Sinks ----------------------------------------------------------------------------------
+
+dce_sink = no_gradient("dce_sink", reason=_SINK, example=_floats)
+inspect_sharding = no_gradient(
+    "inspect_sharding",
+    reason=_SINK,
+    example=lambda draw: (
+        partial(jax.debug.inspect_array_sharding, callback=lambda sharding: None),
+        draw.uniform(3),
+    ),
 )
 
 # --- Sources --------------------------------------------------------------------------------
