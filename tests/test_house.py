@@ -26,6 +26,7 @@ LAYERS = [
     {"notation"},
     {"graph"},
     {"rulebook"},
+    {"fallback"},
     {"passes"},
     {"saving"},
     {"rules"},

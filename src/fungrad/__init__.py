@@ -1,10 +1,11 @@
 """fungrad: reverse-mode differentiation for JAX that a person can read, ask and change."""
 
-from fungrad import descent, layers, losses, models, notation
+from fungrad import check, descent, layers, losses, models, notation
 from fungrad.custom import custom
+from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
 from fungrad.inspect import draw, missing
-from fungrad.passes import MissingRuleError, MissingRuleWarning, RuleError
+from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
 from fungrad.transforms import grad, hessian, hvp, jacobian, jacrev, value_and_grad, vjp
@@ -20,6 +21,7 @@ __all__ = [
     "Rulebook",
     "Selector",
     "at",
+    "check",
     "custom",
     "descent",
     "draw",
@@ -30,8 +32,8 @@ __all__ = [
     "jacrev",
     "layers",
     "losses",
-    "models",
     "missing",
+    "models",
     "name",
     "notation",
     "rules",

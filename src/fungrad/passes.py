@@ -12,7 +12,6 @@ else.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,7 +21,8 @@ import numpy as np
 from jax import lax
 
 from fungrad import _jax
-from fungrad.rulebook import CallRule, Gap, Halves, Rule, Rulebook
+from fungrad.fallback import by_jax
+from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
 
 
 class Settings(NamedTuple):
@@ -46,14 +46,6 @@ class Settings(NamedTuple):
 
 class RuleError(TypeError):
     """A rule returned gradients of the wrong number, shape or dtype."""
-
-
-class MissingRuleError(NotImplementedError):
-    """A primitive has no hand-written rule, and the rulebook is strict."""
-
-
-class MissingRuleWarning(UserWarning):
-    """A primitive has no hand-written rule, so that JAX's own rule is used at that node."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +171,7 @@ def plan(
             if isinstance(rule, CallRule):
                 halves = rule.split(equation, takes, brings, settings)
             elif not isinstance(rule, Rule):
-                missed = settings.missed or _by_jax
+                missed = settings.missed or by_jax
                 rule, halves = None, missed(equation, rule, takes, brings, settings)
             held = [v for v, a in zip(equation.invars, takes, strict=True) if a]
             held = tuple(v for v in held if _jax.is_reference_type(v.aval))
@@ -366,52 +358,6 @@ def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
     if summed.shape == shape:
         return summed
     return lax.reshape(summed, shape, out_sharding=sharding)
-
-
-def _by_jax(
-    equation: Any,
-    gap: Gap | None,
-    active: Sequence[bool],
-    wanted: Sequence[bool],
-    settings: Settings,
-) -> Halves:
-    """JAX's own rule at one node, for a primitive that has none of ours."""
-    _announce_missing(equation, gap, settings)
-
-    def forward(*inputs):
-        inputs = _jax.filled(inputs)
-
-        def run(chosen):
-            given = iter(chosen)
-            whole = [next(given) if a else x for x, a in zip(inputs, active, strict=True)]
-            outputs = _jax.bind(equation, whole)
-            return [out for out, w in zip(outputs, wanted, strict=True) if w], outputs
-
-        chosen = [x for x, a in zip(inputs, active, strict=True) if a]
-        _, pullback, outputs = jax.vjp(run, chosen, has_aux=True)
-        unknown = [_jax.Unknown(v.aval) for v in equation.outvars]
-        return unknown if settings.linear else outputs, [pullback]
-
-    def backward(saved, g):
-        (pullback,) = saved
-        due = zip(equation.outvars, g, wanted, strict=True)
-        built = [_jax.zeros(v.aval) if entry is None else entry for v, entry, w in due if w]
-        gradients = iter(*pullback(built))
-        return [next(gradients) if a else None for a in active]
-
-    return Halves(forward, backward)
-
-
-def _announce_missing(equation: Any, gap: Gap | None, settings: Settings) -> None:
-    file, line, _ = _jax.line_of(equation)
-    place = f"the primitive {equation.primitive.name!r} at {file}:{line} has no hand-written rule"
-    if gap is not None:
-        place = f"{place} ({gap.reason})"
-    if settings.rules.strict:
-        raise MissingRuleError(f"{place}; give it one with rules.replace, or use a lenient book")
-    if gap is None:
-        message = f"{place}; JAX's own is used there"
-        warnings.warn(message, MissingRuleWarning, stacklevel=3)
 
 
 def _describe(step: Step) -> str:
