@@ -25,6 +25,7 @@ from jax._src import (
     dtypes,
     pjit,
     source_info_util,
+    traceback_util,
     util,
 )
 from jax._src import linear_util as lu
@@ -45,6 +46,9 @@ except ImportError:
 
 # fungrad's own frames are no user's: what its layers emit bears the line that called them.
 source_info_util.register_exclusion(os.path.dirname(__file__))
+# Nor do they show in the tracebacks of errors that JAX filters for its users.
+traceback_util.register_exclusion(os.path.dirname(__file__))
+api_boundary = traceback_util.api_boundary
 
 Literal = core.Literal
 DropVar = core.DropVar
@@ -316,8 +320,13 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
     def _at_values(self, fun: Any, tracers: Sequence[Any], stride: int) -> Any:
         """A function of `tracers`, among others, that may branch on their values as well."""
         places = slice(0, stride * len(tracers), stride)
+        wide = config.enable_x64.value
 
         def read(*arguments):
+            with config.enable_x64(wide):  # as where the function was called
+                return read_there(*arguments)
+
+        def read_there(*arguments):
             try:
                 return _call_again(fun, arguments)
             except core.ConcretizationTypeError:
@@ -428,6 +437,18 @@ def evaluate(graph: Any, inputs: Sequence[Any]) -> list[Any]:
 
 
 @contextlib.contextmanager
+def in_pass(*names: str) -> Iterator[None]:
+    """What is emitted inside bears the name of the pass, as in `jax.grad`'s: jvp, transpose(jvp).
+
+    Profiles tell the two passes apart by them.
+    """
+    with contextlib.ExitStack() as stack:
+        for name in names:
+            stack.enter_context(source_info_util.transform_name_stack(name))
+        yield
+
+
+@contextlib.contextmanager
 def place_of(equation: Any) -> Iterator[None]:
     """What is emitted inside bears the equation's source line, scope and settings."""
     source = equation.source_info
@@ -498,18 +519,29 @@ def scope_of(equation: Any) -> str:
 # --- Calls -------------------------------------------------------------------------------
 
 
-def call_jit(params: dict[str, Any], graph: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Emit `jax.jit` of another graph under the parameters of a jit equation."""
-    free = (UNSPECIFIED,)
-    n, m = len(graph.jaxpr.invars), len(graph.jaxpr.outvars)
-    changed = {
-        "jaxpr": graph,
-        "in_shardings": free * n,
-        "out_shardings": free * m,
-        "in_layouts": (None,) * n,
-        "out_layouts": (None,) * m,
-        "donated_invars": (False,) * n,
-    }
+ANYWHERE = (UNSPECIFIED, None)
+"""The sharding and the layout of an array of which the author of a jit says nothing."""
+
+
+def jit_places(params: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The sharding and the layout of each input, and of each output, of a jit equation."""
+    inputs = zip(params["in_shardings"], params["in_layouts"], strict=True)
+    outputs = zip(params["out_shardings"], params["out_layouts"], strict=True)
+    return list(inputs), list(outputs)
+
+
+def call_jit(
+    params: dict[str, Any],
+    where_in: Sequence[Any],
+    where_out: Sequence[Any],
+    graph: Any,
+    inputs: Sequence[Any],
+) -> list[Any]:
+    """Emit `jax.jit` of another graph, at other places, under the parameters of a jit equation."""
+    changed = {"jaxpr": graph, "donated_invars": (False,) * len(inputs)}
+    for side, places in (("in", where_in), ("out", where_out)):
+        changed[f"{side}_shardings"] = tuple(sharding for sharding, _ in places)
+        changed[f"{side}_layouts"] = tuple(layout for _, layout in places)
     return pjit.jit_p.bind(*inputs, **{**params, **changed})
 
 
