@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import fungrad as fg
+from docs.atlas import atlas
 from experiments.lecture_examples import SEEDS
 from experiments.lecture_examples import table as seeds
 
@@ -81,6 +82,7 @@ def slips_of(seed: str) -> str:
 
 
 PARTS = {
+    "atlas": lambda: atlas(table),
     "kinks_of_rules": kinks_of_rules,
     "kinks_of_functions": kinks_of_functions,
     **{f"slips_{seed}": functools.partial(slips_of, seed) for seed in SEEDS},

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from docs import generate
+from docs import atlas, generate
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -75,6 +75,16 @@ def test_make_targets_exist(page):
 def test_generated_parts_are_current(page):
     with as_a_reader_has_it():
         assert generate.renewed(page) == page.read_text("utf-8"), "run `make docs`"
+
+
+def test_the_atlas_shows_every_rule_and_where_it_is():
+    page = (ROOT / "docs" / "atlas.md").read_text("utf-8")
+    for entry in atlas.entries():
+        name, place = entry.rule.primitive, atlas.place(entry)
+        assert page.count(f"[{name}]({place})") == 1
+        path, line = place.split("#L")
+        lines = (ROOT / "docs" / path).read_text("utf-8").splitlines()[int(line) - 1 :]
+        assert name in "".join(lines[:15]) or entry.rule.reason
 
 
 @pytest.mark.parametrize(("text", "x"), generate.KINKS)
