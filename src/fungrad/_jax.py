@@ -11,6 +11,7 @@ import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -176,6 +177,9 @@ def zeros_at(value: Any) -> Any:
     return zeros(value.aval if isinstance(value, Unknown) else core.typeof(value))
 
 
+accum_grad_in_ref = core.accum_grad_in_ref
+
+
 def gradient_reference(aval: Any) -> Any:
     """A reference to the gradient, zero so far, at the value that a reference refers to."""
     return jax.new_ref(zeros(aval.inner_aval), memory_space=aval.memory_space)
@@ -212,20 +216,26 @@ def one(value: Any) -> Any:
     return lax_internal._one_vjp(value)
 
 
-def sharding_of(aval: Any) -> Any:
-    """Where a value of this type lives, for `out_sharding=`; `None` where the type does not say."""
-    return aval.sharding if aval.sharding.mesh._any_axis_explicit else None
+def sharding_of(aval: Any, axes: Sequence[int | None] | None = None) -> Any:
+    """Where a value of this type lives, for `out_sharding=`; `None` where types do not say that.
 
-
-def gradient_sharding(value: Any, axes: Sequence[int] | None = None) -> Any:
-    """Where the gradient at a value lives, likewise; or where one with only these axes would."""
-    aval = value.aval if isinstance(value, Unknown) else core.typeof(value)
-    sharding = sharding_of(aval)
-    if sharding is None:
+    Or where one with other axes would: with axes of this type, or `None` for new ones.
+    """
+    sharding = aval.sharding
+    if sharding.mesh.empty:  # a type that no mesh has seen yet: its values are everywhere
+        sharding = sharding.update(mesh=jax.sharding.get_abstract_mesh())
+    if not sharding.mesh._any_axis_explicit:
         return None
-    spec = sharding.spec.to_ct_spec()
-    partitions = spec.partitions if axes is None else [spec.partitions[axis] for axis in axes]
-    return sharding.update(spec=spec.update(partitions=tuple(partitions)))
+    partitions = sharding.spec.partitions
+    axes = range(len(partitions)) if axes is None else axes
+    order = tuple(None if axis is None else partitions[axis] for axis in axes)
+    return sharding.update(spec=sharding.spec.update(partitions=order))
+
+
+def gradient_sharding(value: Any, axes: Sequence[int | None] | None = None) -> Any:
+    """Where the gradient at a value lives, likewise."""
+    aval = value.aval if isinstance(value, Unknown) else core.typeof(value)
+    return sharding_of(aval.to_ct_aval(), axes)
 
 
 def moved_to(g: Any, gradient_aval: Any) -> Any:
@@ -320,13 +330,8 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
     def _at_values(self, fun: Any, tracers: Sequence[Any], stride: int) -> Any:
         """A function of `tracers`, among others, that may branch on their values as well."""
         places = slice(0, stride * len(tracers), stride)
-        wide = config.enable_x64.value
 
         def read(*arguments):
-            with config.enable_x64(wide):  # as where the function was called
-                return read_there(*arguments)
-
-        def read_there(*arguments):
             try:
                 return _call_again(fun, arguments)
             except core.ConcretizationTypeError:
@@ -542,7 +547,10 @@ def call_jit(
     for side, places in (("in", where_in), ("out", where_out)):
         changed[f"{side}_shardings"] = tuple(sharding for sharding, _ in places)
         changed[f"{side}_layouts"] = tuple(layout for _, layout in places)
-    return pjit.jit_p.bind(*inputs, **{**params, **changed})
+    try:
+        return pjit.jit_p.bind(*inputs, **{**params, **changed})
+    except api_util.InternalFloatingPointError as error:  # jax_debug_nans: find the operation
+        api_util.maybe_recursive_nan_check(error, partial(evaluate, graph), (inputs,), {})
 
 
 class ScanOperands(NamedTuple):

@@ -192,7 +192,8 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     active = (True,) * len(inputs)
     if settings.save in (None, "everything"):
         steps = passes.plan(graph, active, wanted, settings)
-        record = passes.forward(graph, inputs, steps)
+        with _jax.in_pass("jvp"):
+            record = passes.forward(graph, inputs, steps)
         left = (list(record.values.values()), list(record.saved.values()))
         return record.outputs, _Backward(graph, steps, record), left
     # What the function closes over is saved with the inputs, so that the pullback may leave the
@@ -205,7 +206,8 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
         return _jax.evaluate(half, _jax.barrier(values))
 
     halves = cut.halves(active, wanted, _jax.evaluate, behind)
-    outputs, saved = halves.forward(*closed_over, *inputs)
+    with _jax.in_pass("jvp"):
+        outputs, saved = halves.forward(*closed_over, *inputs)
 
     def backward(saved, g, asked):
         gradients = halves.backward(saved, g)[len(closed_over) :]
@@ -258,7 +260,8 @@ class _Pullback:
         active = [_jax.is_differentiable(aval) for aval in self.types]
         asked = [True] * len(active) if asked is None else asked
         of_active = [w for w, a in zip(asked, active, strict=True) if a]
-        gradients = iter(self.backward(saved, arriving + aux, of_active))
+        with _jax.in_pass("transpose", "jvp"):
+            gradients = iter(self.backward(saved, arriving + aux, of_active))
         return [
             self._built(gradients, aval) if w or not a else None
             for aval, a, w in zip(self.types, active, asked, strict=True)

@@ -30,6 +30,7 @@ __all__ = ["grad", "hessian", "hvp", "jacobian", "jacrev", "value_and_grad", "vj
 # --- vjp --------------------------------------------------------------------------------------
 
 
+@_jax.api_boundary
 def vjp(
     fun: Callable[..., Any],
     *primals: Any,
@@ -212,9 +213,13 @@ def _rows_through(
     sizes = [int(np.size(leaf)) for leaf in outputs]
     starts = np.cumsum([0, *sizes])
     count = starts[-1]
+    types = [_jax.gradient_type(_jax.type_of(leaf)) for leaf in outputs]
     basis = [
-        jnp.eye(count, n, -start, dtype=_jax.type_of(leaf).dtype).reshape(count, *np.shape(leaf))
-        for leaf, n, start in zip(outputs, sizes, starts, strict=False)
+        _jax.moved_to(
+            jnp.eye(count, n, -start, dtype=aval.dtype).reshape(count, *aval.shape),
+            _jax.stacked_type(aval, count),
+        )
+        for aval, n, start in zip(types, sizes, starts, strict=False)
     ]
     active = [_jax.is_differentiable(_jax.type_of(leaf)) for leaf in leaves]
 
@@ -229,9 +234,16 @@ def _rows_through(
         for stack, argument in zip(stacks, leaves, strict=True):
             shape = np.shape(leaf) + np.shape(argument)
             zero = np.zeros(shape, jax.dtypes.float0)
-            of_one.append(zero if stack is None else stack[start : start + n].reshape(shape))
+            of_one.append(zero if stack is None else _folded(stack[start : start + n], shape))
         blocks.append(of_one)
     return blocks
+
+
+def _folded(rows: Any, shape: tuple[int, ...]) -> Any:
+    """The rows with their first axis folded into several, where they live."""
+    axes = [*(None for _ in range(len(shape) - rows.ndim + 1)), *range(1, rows.ndim)]
+    place = _jax.sharding_of(_jax.type_of(rows), axes)
+    return jax.lax.reshape(rows, shape, out_sharding=place)
 
 
 def jacobian(
@@ -387,4 +399,9 @@ def _check_callable(fun: Any) -> None:
 
 
 def _named_after(fun: Callable[..., Any]):
-    return functools.wraps(fun, updated=())
+    """Decorator: the function that a transform of `fun` returns."""
+
+    def name(transformed):
+        return functools.wraps(fun, updated=())(_jax.api_boundary(transformed))
+
+    return name
