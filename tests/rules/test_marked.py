@@ -112,19 +112,27 @@ def test_the_transpose_is_its_authors():
 
 
 def test_a_linear_call_of_trees():
+    """JAX fails where one of several gradients is missing: the plain function is the witness."""
+
     def forth(r, x):
         return {"a": x[0] * r, "b": x[1] + x[0]}
 
     def back(r, g):
         return g["a"] * r + g["b"], g["b"]
 
-    def f(x, y):
-        return linear_call(forth, back, jnp.full(3, 2.0), (x, y))
+    def called(x, y):
+        return tuple(linear_call(forth, back, jnp.full(3, 2.0), (x, y)).values())
 
-    assert_agree([(f, x, x), (lambda x: f(x, x)["a"], x)], times=2)
-    assert_agree([(looped(lambda x, y: tuple(f(x, y).values())), x)])
+    def plain(x, y):
+        return tuple(forth(2.0, (x, y)).values())
+
+    for times, pick in ((1, lambda f: f), (2, lambda f: lambda x, y: f(x, y)[0]), (2, looped)):
+        args = (x,) if pick is looped else (x, x)
+        got = gradient(ours, pick(called), times)(*args)
+        for a, b in zip(got, gradient(jax.vjp, pick(plain), times)(*args), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
 
 
 def test_a_residual_has_no_derivative():
-    with pytest.raises(ValueError, match="linear_call.* has no derivative by r"):
+    with pytest.raises(ValueError, match=r"linear_call.* has no derivative by r"):
         fg.grad(lambda r: tripled(r, 1.0))(2.0)

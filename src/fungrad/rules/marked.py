@@ -6,6 +6,8 @@ author of a linear call wrote its transpose.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import linear_call
@@ -14,6 +16,8 @@ from jax.experimental import xla_metadata
 from fungrad import _jax
 from fungrad.rulebook import CallRule, Halves, rule
 from fungrad.rules.calls import activity_inside, cut_of, graph_inside, halves_of
+
+metadata: Any = xla_metadata  # JAX before 0.11 lacks some of it
 
 
 def _split(equation, active, wanted, settings) -> Halves:
@@ -37,8 +41,8 @@ def _split_metadata(equation, active, wanted, settings) -> Halves:
     own, of_gradient = equation.params["xla_metadata"], equation.params["ad_metadata"]
     cut = cut_of(graph_inside(equation), active, wanted, settings)
 
-    def under(metadata):
-        params = {"xla_metadata": metadata, "ad_metadata": of_gradient}
+    def under(chosen):
+        params = {"xla_metadata": chosen, "ad_metadata": of_gradient}
         return lambda graph, values: equation.primitive.bind(*values, jaxpr=graph, **params)
 
     behind = under(own if of_gradient == "same" else of_gradient)
@@ -49,7 +53,7 @@ xla_metadata_call = CallRule(
     "xla_metadata_call",
     _split_metadata,
     activity_inside,
-    example=lambda draw: (xla_metadata.xla_metadata_call(jnp.sin, a="b"), draw.uniform(3)),
+    example=lambda draw: (metadata.xla_metadata_call(jnp.sin, a="b"), draw.uniform(3)),
 )
 
 
