@@ -349,8 +349,5 @@ def test_what_jax_cannot_differentiate_is_refused_in_its_words():
     def function(x):
         return jax.pure_callback(np.sin, jax.ShapeDtypeStruct((), x.dtype), x)
 
-    with (
-        pytest.warns(fg.MissingRuleWarning, match="'pure_callback'"),
-        pytest.raises(ValueError, match="Pure callbacks do not support JVP"),
-    ):
+    with pytest.raises(ValueError, match=r"Pure callbacks do not support JVP.*test_passes\.py"):
         fg.grad(function)(1.5)

@@ -177,9 +177,6 @@ def zeros_at(value: Any) -> Any:
     return zeros(value.aval if isinstance(value, Unknown) else core.typeof(value))
 
 
-accum_grad_in_ref = core.accum_grad_in_ref
-
-
 def gradient_reference(aval: Any) -> Any:
     """A reference to the gradient, zero so far, at the value that a reference refers to."""
     return jax.new_ref(zeros(aval.inner_aval), memory_space=aval.memory_space)

@@ -2,6 +2,7 @@
 
 from fungrad.rulebook import Rulebook
 from fungrad.rules import (
+    callbacks,
     calls,
     collective,
     contraction,
@@ -51,4 +52,5 @@ default = Rulebook.of(
     marked,
     control,
     state,
+    callbacks,
 )

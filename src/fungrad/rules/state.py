@@ -24,7 +24,7 @@ from jax.extend.core.primitives import get_p, swap_p
 
 from fungrad import _jax, passes
 from fungrad.passes import Settings
-from fungrad.rulebook import CallRule, Halves
+from fungrad.rulebook import CallRule, Halves, gap
 from fungrad.rules.calls import halves_of
 
 
@@ -127,6 +127,9 @@ def swap(equation, g, G, *i):
 def addupdate(equation, G, *i):
     """R[i] += v        g · ∂R/∂v = G[i]"""
     return get_p.bind(G, *i, **equation.params)
+
+
+accum_grad_in_ref = gap("accum_grad_in_ref", reason="no public function of JAX makes one")
 
 
 # --- A program over references, closed off ---------------------------------------------------
