@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.check.examples import Example
 from fungrad.rulebook import Rule
 
@@ -59,8 +60,16 @@ class Node:
         """All inputs, with `points` for the differentiated ones."""
         inputs = list(self.inputs)
         for i, x in zip(self.active, points, strict=True):
-            inputs[i] = x
+            inputs[i] = self.in_domain(x)
         return inputs
+
+    def in_domain(self, x: Any) -> Any:
+        """The nearest Hermitian matrix, where the primitive takes such and reads half of them.
+
+        A gradient says nothing of directions that leave the domain: their part of it is dropped.
+        """
+        hermitian = self.primitive.name in _OF_HERMITIAN and not isinstance(x, _jax.Unknown)
+        return (x + jnp.conj(x.mT)) / 2 if hermitian else x
 
     def outputs(self, *points: Any) -> list[Any]:
         """All outputs, such that JAX knows their derivatives."""
@@ -95,7 +104,7 @@ class Node:
         given = list(given) if isinstance(given, tuple | list) else [given]
         assert len(given) == len(inputs), f"{len(given)} gradients for {len(inputs)} inputs"
         asked = self.active if of is None else [self.active[k] for k in of]
-        return [_fit(given[i], inputs[i], rule.broadcasts) for i in asked]
+        return [self.in_domain(_fit(given[i], inputs[i], rule.broadcasts)) for i in asked]
 
 
 def _constant(function: Any, *inputs: Any) -> Any:
@@ -103,11 +112,15 @@ def _constant(function: Any, *inputs: Any) -> Any:
 
 
 # JAX before 0.12 has no rule for `nextafter`, and takes the sign of a complex number for constant.
-# These have the same values, and derivatives that JAX knows.
+# These have the same values, and derivatives that JAX knows. The upper half of what the primitive
+# `cholesky` makes means nothing, so that its stand-in clears it.
 _STAND_INS = {
     "nextafter": lambda x, y: x + _constant(lambda x, y: lax.nextafter(x, y) - x, x, y),
+    "cholesky": lax.linalg.cholesky,
     "sign": lambda x: x / jnp.abs(x).astype(x.dtype) if is_complex(x) else lax.sign(x),
 }
+
+_OF_HERMITIAN = {"cholesky", "eigh"}
 
 
 def is_float(x: Any) -> bool:

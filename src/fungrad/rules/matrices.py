@@ -94,3 +94,17 @@ def put_rows(x: Any, order: Any) -> Any:
     )
     zeros = lax.full_like(x, 0)
     return lax.scatter_add(zeros, down(order), x, numbers, unique_indices=True, mode="drop")
+
+
+# --- Examples ---------------------------------------------------------------------------------
+
+
+def regular(x: Any) -> Any:
+    """A matrix far from a singular one, whose rows elimination swaps."""
+    return lax.rev(x / 2 + 2 * identity(x), [x.ndim - 2])
+
+
+def spread(x: Any) -> Any:
+    """A matrix whose eigenvalues and singular values differ: near to 1, 3, 5, …"""
+    row = lax.broadcasted_iota("int32", x.shape, x.ndim - 2)
+    return x / 4 + identity(x) * (2 * row + 1).astype(x.dtype)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fungrad.rulebook import rule
-from fungrad.rules.matrices import across, adjoint, conj, dot, down, identity, inverse_gaps
+from fungrad.rules.matrices import across, adjoint, conj, dot, identity, inverse_gaps, spread
 
 # --- A V = V diag(w) --------------------------------------------------------------------------
 
@@ -22,27 +22,22 @@ from fungrad.rules.matrices import across, adjoint, conj, dot, down, identity, i
 @rule(
     "eigh",
     example=lambda draw: [
-        (lax.linalg.eigh, draw.uniform(3, 3)),
-        (lax.linalg.eigh, draw.uniform(2, 3, 3)),
-        (partial(lax.linalg.eigh, lower=False), draw.complex(3, 3)),
+        (lax.linalg.eigh, spread(draw.uniform(2, 3, 3))),
+        draw.kink(partial(lax.linalg.eigh, lower=False), spread(draw.complex(3, 3))),
         draw.kink(lax.linalg.eigh, jnp.eye(2)),
     ],
-    kink="equal eigenvalues: infinite or NaN if a gradient arrives at the eigenvectors",
+    kink="equal eigenvalues: NaN where eigenvectors are used; complex ones are taken not to turn",
 )
 def eigh(g, out, a, *, subset_by_index=None):
     """A V = V diag(w)        ∂w = diag C, ∂V = V (F ∘ C), C = Vᴴ ∂A V, F[i,j] = 1/(w[j] − w[i])"""
     # With ∂V = V X, ∂A V + A ∂V = ∂V diag(w) + V diag(∂w) is C + diag(w) X = X diag(w) + diag(∂w),
     # and X has no diagonal. Hence g_A = V̄ (F ∘ (Vᵀ g_V) + diag(g_w)) Vᵀ.
     (g_v, g_w), (v, w) = g, out
-    h: Any = 0 if g_w is None else _diagonal(g_w.astype(v.dtype))
+    h: Any = 0 if g_w is None else identity(v) * across(g_w).astype(v.dtype)
     if g_v is not None:
         _refuse_subset("eigh", subset_by_index, a.shape[-1])
         h = h + inverse_gaps(w).astype(v.dtype) * dot(v.mT, g_v)
     return dot(conj(v), h, v.mT)
-
-
-def _diagonal(v):
-    return identity(across(v) + down(v)) * across(v)
 
 
 def _refuse_subset(primitive, subset, size):
@@ -64,11 +59,9 @@ def _eig(left, right):
 @rule(
     "eig",
     example=lambda draw: [
-        (_eig(True, True), draw.uniform(3, 3)),
-        (_eig(True, True), draw.complex(2, 2, 2)),
-        (_eig(False, True), draw.complex(3, 3)),
-        (_eig(True, False), draw.uniform(3, 3)),
-        (_eig(False, False), draw.uniform(3, 3)),
+        (_eig(True, True), spread(draw.uniform(3, 3))),
+        (_eig(False, True), spread(draw.complex(2, 2, 2))),
+        (_eig(False, False), spread(draw.uniform(2, 2))),
     ],
 )
 def eig(g, out, a, *, compute_left_eigenvectors, compute_right_eigenvectors, **how):
@@ -83,7 +76,7 @@ def eig(g, out, a, *, compute_left_eigenvectors, compute_right_eigenvectors, **h
     else:
         v = lax.linalg.eig(a, compute_left_eigenvectors=False, **how)[1]
         g_a = _at_eigenvectors(g_w, None, w, v)
-    if compute_left_eigenvectors:
+    if compute_left_eigenvectors and g[1] is not None:
         g_a = g_a + adjoint(_at_eigenvectors(None, g[1], lax.conj(w), out[1]))
     return g_a if jnp.iscomplexobj(a) else lax.real(g_a)
 
@@ -98,7 +91,7 @@ def _refuse_unsafe_vectors(*, enable_eigvec_derivs, **_):
 
 
 def _at_eigenvectors(g_w, g_v, w, v):
-    h = lax.full_like(v, 0) if g_w is None else _diagonal(g_w)
+    h = lax.full_like(v, 0) if g_w is None else identity(v) * across(g_w)
     if g_v is not None:
         h = h + inverse_gaps(w) * dot(v.mT, _at_vectors_of_any_size(g_v, v))
     return jnp.linalg.solve(v.mT, dot(h, v.mT))
@@ -129,14 +122,12 @@ def _svd(**how):
 @rule(
     "svd",
     example=lambda draw: [
-        (_svd(full_matrices=False), draw.uniform(2, 3, 3)),
-        (_svd(full_matrices=False), draw.uniform(4, 2)),
-        (_svd(full_matrices=False), draw.complex(2, 3)),
-        (_svd(full_matrices=True), draw.complex(3, 3)),
-        (_svd(compute_uv=False), draw.uniform(2, 3, 4)),
+        (_svd(full_matrices=False), spread(draw.uniform(2, 3, 2))),
+        (_svd(compute_uv=False), spread(draw.complex(2, 3))),
+        draw.kink(_svd(full_matrices=False), spread(draw.complex(2, 3))),
         draw.kink(_svd(full_matrices=False), jnp.eye(2)),
     ],
-    kink="equal singular values: infinite or NaN if a gradient arrives at the singular vectors",
+    kink="equal singular values: NaN where vectors are used; complex V is taken not to turn",
 )
 def svd(g, out, a, *, full_matrices, compute_uv, **how):
     """A = U diag(s) Vᴴ        ∂s = Re diag D, ∂U = U (F ∘ (D s + s Dᴴ) + i Im D/s), D = Uᴴ ∂A V"""
