@@ -651,32 +651,25 @@ def copies(params: dict[str, Any], spec: Any) -> tuple[Any, ...]:
 # --- Functions with rules of their author -------------------------------------------------
 
 
-def trace_custom_jvp(equation: Any, active: Sequence[bool]) -> tuple[Any, list[bool]]:
-    """The graph (inputs, tangents of the active ones) -> (outputs, tangents of the outputs).
+def custom_jvp_graph(equation: Any, active: Sequence[bool]) -> tuple[Any, list[Any], list[bool]]:
+    """What the author of a custom_jvp function wrote, as one graph.
 
-    Also which outputs have a tangent; only these appear.
+    Returns:
+        The graph (inputs, tangents) -> (outputs, those of their tangents that are there), without
+        the values that the function closes over; the tangents, unknown at the active inputs, zeros
+        at the others, or left out if the author asked for symbolic zeros; and which outputs have a
+        tangent.
     """
-    _, jvp = _subfunctions(equation)
-    symbolic = equation.params["symbolic_zeros"]
-    avals = [variable.aval for variable in equation.invars]
-    has_tangent: list[bool] = []
-
-    def both(*arguments):
-        inputs, given = arguments[: len(avals)], iter(arguments[len(avals) :])
-        tangents = [
-            next(given) if is_active else _tangent_zero(aval, symbolic)
-            for aval, is_active in zip(avals, active, strict=True)
-        ]
-        answers = jvp.call_wrapped(*inputs, *tangents)
-        outputs, out_tangents = answers[: len(answers) // 2], answers[len(answers) // 2 :]
-        has_tangent[:] = [_is_nonzero(t) for t in out_tangents]
-        return [*outputs, *(t for t in out_tangents if _is_nonzero(t))]
-
-    tangent_avals = [
-        aval.to_tangent_aval() for aval, is_active in zip(avals, active, strict=True) if is_active
+    inputs = equation.invars[equation.params["num_consts"] :]
+    active = active[equation.params["num_consts"] :]
+    left_out = [equation.params["symbolic_zeros"] and not a for a in active]
+    jaxpr, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*left_out)
+    tangents = [
+        Unknown(v.aval.to_tangent_aval()) if a else _tangent_zero(v.aval, symbolic=False)
+        for v, a, out in zip(inputs, active, left_out, strict=True)
+        if not out
     ]
-    graph = trace(both, [*avals, *tangent_avals], function_name(equation) or "custom_jvp")
-    return graph, has_tangent
+    return ClosedJaxpr(jaxpr, consts), tangents, [not zero for zero in zeros]
 
 
 def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bool]):

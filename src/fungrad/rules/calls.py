@@ -129,25 +129,27 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     """
     if settings.linear:
         return _evaluate_twice(equation, active, wanted, settings)
-    graph, has_tangent = _jax.trace_custom_jvp(equation, active)
-    inputs, outputs = len(active), len(has_tangent)
-    tangents = [_jax.Unknown(v.aval) for v in graph.jaxpr.invars[inputs:]]
-    asked = (False,) * inputs + (True,) * len(tangents)
+    graph, tangents, has_tangent = _jax.custom_jvp_graph(equation, active)
+    outputs = len(has_tangent)
+    hidden = equation.params["num_consts"]
+    known = (False,) * (len(active) - hidden)
+    asked = known + tuple(isinstance(t, _jax.Unknown) for t in tangents)
     brings = (False,) * outputs + tuple(compress(wanted, has_tangent))
     steps = passes.plan(graph, asked, brings, settings._replace(linear=True))
     variables: list[Any] = []
 
     def forward(*values):
-        record = passes.forward(graph, [*values, *tangents], steps)
+        record = passes.forward(graph, [*values[hidden:], *tangents], steps)
         variables[:] = record.values
         return record.outputs[:outputs], [list(record.values.values()), record.saved]
 
-    def backward(saved, g):
+    def backward(saved, g, *references):
         values, inner = saved
         record = passes.Record([], dict(zip(variables, values, strict=True)), inner)
         arriving = [None] * outputs + list(compress(g, has_tangent))
         answers = iter(passes.backward(graph, steps, record, arriving, asked))
-        return [next(answers) if a else None for a in active]
+        gradients = [next(answers) if a else None for a in active[hidden:]]
+        return [None] * hidden + gradients
 
     return Halves(forward, backward)
 
