@@ -162,8 +162,12 @@ class _Loop:
             *(held | held_slices).values(),
         )
         grown = [s if g_in[i] is None else _jax.add(s, g_in[i]) for i, s in sums.items()]
-        passed = (*(self.n + i for i in self.looped), *self.mapped)
-        return [*grown, *(_built(g_in[i], self.types[i]) for i in passed)]
+
+        def built(i):
+            return _built(g_in[i], self.types[i])
+
+        passed = [_jax.moved_to(built(self.n + i), _jax.type_of(g)) for i, g in g_carry.items()]
+        return [*grown, *passed, *map(built, self.mapped)]
 
 
 def _deal(values: Sequence[Any], *groups: Iterable[int]) -> list[dict[int, Any]]:

@@ -96,7 +96,9 @@ def broadcast_in_dim(g, z, x, *, shape, broadcast_dimensions):
 def tile(g, z, x, *, reps):
     """z[i + n k] = x[i] for each repetition k        ∂z/∂x = 1 ⊗ I: g is summed over k"""
     folded = [n for pair in zip(reps, x.shape, strict=True) for n in pair]
-    return lax.reduce_sum(lax.reshape(g, folded), range(0, len(folded), 2))
+    place = _jax.gradient_sharding(x, [k for axis in range(x.ndim) for k in (None, axis)])
+    apart = lax.reshape(g, folded, out_sharding=place)
+    return lax.reduce_sum(apart, range(0, len(folded), 2))
 
 
 # --- Parts and joins, duals of each other ---------------------------------------------------
@@ -216,10 +218,7 @@ def unstack(g, zs, x, *, axis):
 
 
 def _with_zeros(g, outputs):
-    return [
-        _jax.zeros_at(z) if g_k is None else g_k
-        for g_k, z in zip(g, outputs, strict=True)
-    ]
+    return [_jax.zeros_at(z) if g_k is None else g_k for g_k, z in zip(g, outputs, strict=True)]
 
 
 # --- The identity, under names that mean something to JAX -----------------------------------
