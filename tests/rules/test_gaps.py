@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import hijax, pallas, sparse
+from jax.experimental import hijax, layout, pallas, sparse
 from jax.experimental.pallas import mosaic_gpu, tpu, triton
 from jax.experimental.sparse.linalg import spsolve
 
@@ -131,7 +131,7 @@ PROGRAMS = {
     "bcoo_dot_general_sampled": (sampled, DENSE),
 }
 INTERNAL = {
-    *("to_edtype", "from_edtype", "tie"),
+    *("to_edtype", "from_edtype", "tie", "relayout"),
     *("new_box", "box_get", "box_set", "new_log", "log_read", "log_extend"),
 }
 NOWHERE = {"get_global", "call_hi_primitive_linearized", "stage"}
@@ -181,7 +181,7 @@ def test_no_graph_holds_a_stage():
 
 
 def test_what_is_internal_has_no_public_name():
-    modules = (jax.lax, jax.dtypes, hijax, pallas)
+    modules = (jax.lax, jax.dtypes, jax.sharding, layout, hijax, pallas)
     names = {name for module in modules for name in vars(module) if not name.startswith("_")}
     assert not names & {"Box", "Log", "ExtendedDType", "primal_tangent_dtype"} | INTERNAL & names
 

@@ -1,5 +1,8 @@
 """Calls with a mark: composite, custom_vmap, XLA's metadata, linear_call, and nested ones."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import jax
 import numpy as np
 import pytest
@@ -52,6 +55,12 @@ def test_custom_vmap(times):
     """JAX has no reverse mode of one."""
     assert_as_plain(marked_for_vmap(), times)
     assert_agree([(lambda x: jax.vmap(marked_for_vmap())(x, x), x)], times)
+
+
+def test_program_order():
+    if find_spec("jax.experimental.overlap"):  # JAX 0.10 has none
+        overlap = import_module("jax.experimental.overlap")
+        assert_as_plain(overlap.program_order(body, enforce=False))
 
 
 def test_core_call():

@@ -36,6 +36,7 @@ custom_lin = gap("custom_lin", reason=_BY_JAX_ALONE)
 
 to_edtype = gap("to_edtype", reason=_INTERNAL)
 from_edtype = gap("from_edtype", reason=_INTERNAL)
+relayout = gap("relayout", reason=_INTERNAL)
 tie = gap("tie", reason=_INTERNAL)
 stage = gap("stage", reason="it makes an array of a number, and in a graph each number is one")
 boxes = tuple(gap(name, reason=_INTERNAL) for name in ("new_box", "box_get", "box_set"))

@@ -35,6 +35,8 @@ custom_vmap = CallRule("custom_vmap_call", _split, activity_inside)
 
 remat_opt = CallRule("remat_opt", _split, activity_inside)
 
+program_order = CallRule("program_order", _split, activity_inside)
+
 
 def _split_metadata(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x: each half bears the metadata that was given for it"""
