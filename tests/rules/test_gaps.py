@@ -131,7 +131,7 @@ PROGRAMS = {
     "bcoo_dot_general_sampled": (sampled, DENSE),
 }
 INTERNAL = {
-    *("to_edtype", "from_edtype", "tie", "relayout"),
+    *("to_edtype", "from_edtype", "tie", "relayout", "accum_grad_in_ref"),
     *("new_box", "box_get", "box_set", "new_log", "log_read", "log_extend"),
 }
 NOWHERE = {"get_global", "call_hi_primitive_linearized", "stage"}
