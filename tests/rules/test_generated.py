@@ -10,6 +10,7 @@ from jax.experimental import xla_metadata
 import fungrad as fg
 from fungrad.check.examples import examples
 from fungrad.rulebook import Rule
+from fungrad.rules import collective
 from tests import witnesses
 from tests.nodes import low_node_of, node_of
 from tests.witnesses import Claim, check
@@ -20,7 +21,11 @@ ABSENT |= {name for name in ("xla_metadata_call",) if not hasattr(xla_metadata, 
 # LAPACK, which does the work of these, knows float32 and float64 only.
 WITHOUT_BFLOAT16 = {"cholesky", "lu", "qr", "eigh", "eig", "svd", "tridiagonal_solve"}
 ALL = {rule.primitive: rule for rule in fg.rules if rule.primitive not in ABSENT}
-WITH_GRADIENT = [name for name, rule in ALL.items() if isinstance(rule, Rule) and not rule.reason]
+# What exists only across the devices of a mesh is tested in whole programs: test_collective.py.
+ON_MESH = {"reshard"}
+ON_MESH |= {rule.primitive for rule in vars(collective).values() if isinstance(rule, Rule)}
+NODES = [rule for name, rule in ALL.items() if isinstance(rule, Rule) and name not in ON_MESH]
+WITH_GRADIENT = [rule.primitive for rule in NODES if not rule.reason]
 CALLS = [name for name, rule in ALL.items() if not isinstance(rule, Rule) and rule.example]
 
 every_rule = pytest.mark.parametrize("name", WITH_GRADIENT)
