@@ -126,6 +126,24 @@ def references(graph: Any, active: Sequence[bool]) -> list[Any]:
     return [v for v, a in inputs if a and _jax.is_reference_type(v.aval)]
 
 
+def refuse_writes_outside(graph: Any, active: Sequence[bool], settings: Settings) -> None:
+    """An active value that is written to a reference of elsewhere would take its gradient along."""
+    outside = [v for v in graph.jaxpr.constvars if _jax.is_reference_type(v.aval)]
+    reached = flow(graph, active, settings) if outside else set()
+    for variable in outside:
+        if variable in reached:
+            uses = [e for e in graph.jaxpr.eqns if variable in e.invars]
+            file, line, _ = _jax.line_of(uses[-1])
+            raise ValueError(
+                "performing a set/swap operation with a differentiated value on a "
+                f"non-differentiated array reference of type {variable.aval} (last used at "
+                f"{file}:{line}). Move the array reference to be an argument of the differentiated "
+                "function? Or make it inside, with jax.new_ref; or write "
+                "jax.lax.stop_gradient of the value; or make it with kind='no_grad_no_remat', if "
+                "no gradient shall flow through it"
+            )
+
+
 def receivers(
     graph: Any, active: Sequence[bool], wanted: Sequence[bool], settings: Settings
 ) -> tuple[bool, ...]:

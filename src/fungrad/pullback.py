@@ -190,6 +190,7 @@ class _Reader:
 def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Settings):
     """The graph's outputs, its backward pass, and what that reads."""
     active = (True,) * len(inputs)
+    passes.refuse_writes_outside(graph, active, settings)
     if settings.save in (None, "everything"):
         steps = passes.plan(graph, active, wanted, settings)
         with _jax.in_pass("jvp"):
