@@ -1,0 +1,101 @@
+"""Cases: a pullback that is under test, at given arguments, with what else is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jax import numpy as jnp
+
+from fungrad.check.arrays import Arrays, formats_of, random_like
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pullback under test, as functions of flat lists of float arrays.
+
+    Attributes:
+        name: what is tested, such as "tanh" or the name of a function.
+        where: at which example or arguments, in words.
+        paths: the name of each argument, such as "params['w']".
+        points: the arguments that are differentiated.
+        g: gradients at the outputs.
+        function: points -> the outputs that are floats.
+        pull: (g, points, of=None) -> the gradients of all points, or of those at the places `of`;
+            an entry of g that is `None` is a zero.
+        reference: points -> the outputs, by a function that JAX differentiates.
+        exact: the same case in float64, where this one is in another format.
+        narrow: of this case only rounding is of interest; another one stands for the rest.
+        kink: the gradient at these points is a convention; JAX alone knows it.
+        engine: (g, points) -> the same gradients by another route through a transform.
+        blind: (g, points, chosen) -> the gradients of chosen linear points, their values unknown.
+        vjp: points -> (outputs, pullback), run step by step; `None` for pure rules.
+    """
+
+    name: str
+    where: str
+    paths: tuple[str, ...]
+    points: Arrays
+    g: Arrays
+    function: Callable[..., list[Any]]
+    pull: Callable[..., list[Any]]
+    reference: Callable[..., list[Any]] | None = None
+    exact: Case | None = None
+    narrow: bool = False
+    kink: bool = False
+    engine: Callable[..., list[Any]] | None = None
+    blind: Callable[..., list[Any]] | None = None
+    vjp: Callable[..., Any] | None = None
+
+    def by_reference(self, g: Arrays, points: Arrays) -> list[Any]:
+        """The gradients by JAX's autodiff of the reference."""
+        assert self.reference is not None
+        with jax.numpy_dtype_promotion("standard"):  # JAX's rule of pow with an integer needs that
+            return list(jax.vjp(self.reference, *points)[1](list(g)))
+
+    @cached_property
+    def true_gradients(self) -> list[np.ndarray]:
+        """The gradients in float64, by JAX's autodiff of the reference where that is known."""
+        case = self if self.exact is None else self.exact
+        pull = case.pull if case.reference is None else case.by_reference
+        # Also where the witness that asks is being traced.
+        with jax.ensure_compile_time_eval(), formats_of([*case.points, *case.g]):
+            return jax.device_get(jax.jit(pull)(list(case.g), list(case.points)))
+
+    def moved(self) -> Case:
+        """The case at points nearby, which are at no kink by chance."""
+        with formats_of(self.points):
+            points = [jnp.asarray(x) for x in self.points]
+            away = [0.01 * jnp.asarray(d) for d in random_like(points, seed=5)]
+            points = [x + d.astype(x.dtype) for x, d in zip(points, away, strict=True)]
+        return replace(self, points=points, exact=self.exact and self.exact.at(points))
+
+    def at(self, points: Arrays) -> Case:
+        """The case at other points, which are brought to its formats."""
+        with formats_of(self.points):
+            pairs = zip(points, self.points, strict=True)
+            return replace(self, points=[jnp.asarray(x).astype(y.dtype) for x, y in pairs])
+
+
+def pull_by(transform: Callable[..., Any], flat: Callable[..., list[Any]]) -> Callable[..., Any]:
+    """The `pull` of a function by `jax.vjp`, `fungrad.vjp` or the like."""
+
+    def pull(g: Arrays, points: Arrays, of: Any = None) -> list[Any]:
+        of = range(len(points)) if of is None else of
+        present = [k for k, entry in enumerate(g) if entry is not None]
+
+        def chosen(*xs):
+            moved = list(points)
+            for i, x in zip(of, xs, strict=True):
+                moved[i] = x
+            outputs = flat(*moved)
+            return [outputs[k] for k in present]
+
+        _, pullback = transform(chosen, *(points[i] for i in of))
+        return list(pullback([g[k] for k in present]))
+
+    return pull

@@ -1,0 +1,148 @@
+"""From witnesses to a verdict: all witnesses are heard, and what they say is sorted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from fungrad.check.arrays import formats_of
+from fungrad.check.cases import Case
+from fungrad.check.claims import Disagreement, Raised, prove
+from fungrad.check.kinks import Judgement, judge
+from fungrad.check.state import of_calls
+from fungrad.check.verdict import Finding, Verdict
+from fungrad.check.witnesses import WITNESSES, differences_everywhere
+
+# These are heard at the points themselves; where they find kinks, the others go a step aside.
+_FIRST = ("reference", "differences")
+
+
+def verdict_on(
+    subject: str, cases: Sequence[Case], witnesses: Sequence[str] | None = None
+) -> Verdict:
+    """The verdict of some witnesses, all unless they are named, on cases of one subject."""
+    chosen = list(WITNESSES) if witnesses is None else list(witnesses)
+    for name in chosen:
+        if name not in WITNESSES:
+            raise ValueError(f"witnesses: there is no {name!r}, only {list(WITNESSES)}")
+    findings = [finding for case in cases for finding in _contract(case)]
+    findings += [finding for case in cases for finding in _calls(case)]
+    contracts = {f.where for f in findings if f.witness == "contract"}
+    sound = [case for case in cases if case.where not in contracts]
+    compared: dict[str, int] = {}
+    bent: list[Case] = []
+    for name in sorted(chosen, key=lambda name: name not in _FIRST):
+        at = [case.moved() if any(case is k for k in bent) else case for case in sound]
+        if name != "rounding":
+            at = [case if case.exact is None else case.exact for case in at if not case.narrow]
+        failed, compared[name] = prove(name, WITNESSES[name], at)
+        for failure in failed:
+            found = list(_sorted_out(failure))
+            if name in _FIRST and any(f.kind != "fault" for f in found):
+                bent += [case for case in sound if failure.case in (case, case.exact)]
+            findings += found
+        if name == "differences" and not _names_an_entry(findings):
+            blamed = [f.case for f in failed if isinstance(f, Disagreement)]
+            again, _ = prove(name, differences_everywhere, list(dict.fromkeys(blamed)))
+            findings += [f for failure in again for f in _sorted_out(failure)]
+    findings.sort(key=lambda f: (f.kind != "fault", f.argument == _DIRECTION))
+    return Verdict(subject, tuple(findings), compared)
+
+
+_DIRECTION = "a random direction"
+
+
+def _names_an_entry(findings: Sequence[Finding]) -> bool:
+    """Whether the faults, if there are any, name an entry of an argument."""
+    faults = [f for f in findings if f.kind == "fault"]
+    return not faults or any(f.argument != _DIRECTION for f in faults)
+
+
+def _contract(case: Case) -> Iterator[Finding]:
+    """The pullback returns one array per argument, of its shape and dtype."""
+    for given in (case, case.exact):
+        if given is None:
+            continue
+        with formats_of([*given.points, *given.g]):
+            try:
+                found = jax.eval_shape(given.pull, list(given.g), list(given.points))
+            except Exception as error:  # whatever the code under test raises is its verdict
+                yield _of_error(given, "contract", error)
+                return
+        for path, x, due in zip(case.paths, found, given.points, strict=True):
+            if (x.shape, x.dtype) != (due.shape, due.dtype):
+                text = (
+                    f"the gradient of {path} is {x.dtype}{list(x.shape)}, "
+                    f"but {path} is {due.dtype}{list(due.shape)}"
+                )
+                yield Finding("fault", case.name, "contract", path, text=text, where=case.where)
+
+
+def _calls(case: Case) -> Iterator[Finding]:
+    for failure in of_calls(case) if case.vjp is not None else ():
+        if isinstance(failure, Finding):
+            yield failure
+        else:
+            yield from _sorted_out(failure)
+
+
+def _of_error(case: Case, witness: str, error: Exception) -> Finding:
+    text = f"{type(error).__name__}: {error}"
+    return Finding("fault", case.name, witness, text=text, where=case.where)
+
+
+def _sorted_out(failure: Disagreement | Raised) -> Iterator[Finding]:
+    if isinstance(failure, Raised):
+        yield _of_error(failure.case, failure.witness, failure.error)
+        return
+    if not failure.about or failure.case.kink:
+        yield _finding(failure, int(failure.entries[0]), len(failure.entries))
+        return
+    innocent: dict[str, list[tuple[int, Judgement]]] = {"kink": [], "right": []}
+    for entry, judgement in judge(failure):
+        if judgement.verdict == "fault":
+            seen = sum(map(len, innocent.values()))
+            yield _finding(failure, entry, len(failure.entries) - seen)
+        else:
+            innocent[judgement.verdict].append((entry, judgement))
+    for verdict, several in innocent.items():
+        if several:
+            entry, judgement = several[0]
+            yield _finding(failure, entry, len(several), verdict, judgement)
+
+
+def _finding(
+    wrong: Disagreement, entry: int, count: int, verdict: str = "", judgement: Any = None
+) -> Finding:
+    index = tuple(map(int, np.unravel_index(entry, wrong.got.shape)))
+    got, want = wrong.got.ravel()[entry], wrong.want.ravel()[entry]
+    with np.errstate(all="ignore"):
+        error = float(np.abs(got - want))
+    row, index = (index[0], index[1:]) if wrong.rows else (None, index)
+    kind, text = {
+        "": ("fault", ""),
+        "kink": ("kink", "are at a kink"),
+        "right": ("note", "are right, but differ from the reference"),
+    }[verdict]
+    if verdict == "kink":
+        want = (float(judgement.low), float(judgement.high))
+    return Finding(
+        kind,
+        wrong.case.name,
+        wrong.witness,
+        wrong.path,
+        index,
+        row,
+        got.item(),
+        want if isinstance(want, tuple) else want.item(),
+        error,
+        float(wrong.tolerance.ravel()[entry]),
+        wrong.dtype,
+        count,
+        wrong.got.size,
+        text,
+        wrong.case.where,
+    )

@@ -1,0 +1,99 @@
+"""Kinks told apart from bugs: where two witnesses disagree, one-sided slopes decide.
+
+The gradient of an entry is
+
+- a convention, if the slopes to the left and right differ and it lies within them;
+- right, if it is the slope and the other witness is not: JAX's autodiff may give NaN, or the
+  gradient of a branch that meets the function in one point only;
+- a fault otherwise, also where differences are too coarse to tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from fungrad.check.arrays import formats_of, parts
+from fungrad.check.claims import Disagreement
+from fungrad.check.differences import PROJECTIONS, direction, for_entries, scales, sides
+
+_AT_ONCE = 256
+_COARSE = 1e-2  # an error of slopes, relative to them, above which they say nothing
+
+
+class Judgement(NamedTuple):
+    """What one-sided slopes say of an entry: "kink", "right" or "fault", and the slopes."""
+
+    verdict: str
+    low: float
+    high: float
+
+
+def judge(wrong: Disagreement) -> Iterator[tuple[int, Judgement]]:
+    """The entries of a disagreement, each with a judgement, until the first fault."""
+    for start in range(0, len(wrong.entries), _AT_ONCE):
+        entries = wrong.entries[start : start + _AT_ONCE]
+        for entry, judgement in zip(entries, _judgements(wrong, entries), strict=True):
+            yield int(entry), judgement
+            if judgement.verdict == "fault":
+                return
+
+
+def _judgements(wrong: Disagreement, entries: np.ndarray) -> list[Judgement]:
+    case = wrong.case
+    is_complex = np.iscomplexobj(wrong.got)
+    size = wrong.got.size
+    with formats_of([*case.points, *case.g]):
+        sizes = [parts(x) for x in case.points]
+        chosen = entries
+        if wrong.about == "entries":
+            first = PROJECTIONS + sum(sizes[: wrong.argument])
+            chosen = np.concatenate([first + entries, first + size + entries][: 1 + is_complex])
+
+        def one(e):
+            return sides(case, case.g, case.points, direction(case.points, e))
+
+        found = jax.device_get(
+            jax.jit(lambda: for_entries(one, chosen, sum(sizes) + sum(map(parts, case.g))))()
+        )
+        scale = 1.0 if wrong.about == "directions" else float(scales(case.points)[wrong.argument])
+    got, want = (_along_parts(x.ravel()[entries], is_complex) for x in (wrong.got, wrong.want))
+    tolerance = np.tile(wrong.tolerance.ravel()[entries], 1 + is_complex)
+    low, high, error = (np.asarray(x) / scale for x in found)
+    finite = np.abs(wrong.got[np.isfinite(wrong.got)])
+    coarse = 1e-6 * finite.max(initial=0.0)
+    columns = zip(got, want, tolerance, low, high, error, strict=True)
+    each = [_judge(coarse, *numbers) for numbers in columns]
+    if is_complex:
+        halves = zip(each[: len(entries)], each[len(entries) :], strict=True)
+        each = [max(pair, key=_severity) for pair in halves]
+    return each
+
+
+def _along_parts(x: np.ndarray, is_complex: bool) -> np.ndarray:
+    """Re G · v along the real and then along the imaginary unit."""
+    return np.concatenate([np.real(x), -np.imag(x)]) if is_complex else x
+
+
+def _severity(judgement: Judgement) -> int:
+    return ("right", "kink", "fault").index(judgement.verdict)
+
+
+def _judge(
+    coarse: float, got: float, want: float, tolerance: float, low: float, high: float, error: float
+) -> Judgement:
+    margin = error + tolerance
+
+    def is_within(x):
+        return low - margin <= x <= high + margin
+
+    verdict = "fault"
+    if error <= max(_COARSE * max(abs(low), abs(high)), coarse) and is_within(got):
+        if high - low > 2 * margin:
+            verdict = "kink"
+        elif not is_within(want) or abs(got - want) <= tolerance:
+            verdict = "right"  # in the latter case another part of a complex number disagrees
+    return Judgement(verdict, low, high)

@@ -1,0 +1,70 @@
+"""Checks of calls: a pullback must not remember, nor depend on how it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from fungrad.check.arrays import Arrays, formats_of, random_like, scaled
+from fungrad.check.cases import Case
+from fungrad.check.claims import Claim, Disagreement, compare
+from fungrad.check.rounding import spread
+from fungrad.check.verdict import Finding
+
+WITNESS = "calls"
+
+_LEAK = (
+    "the rule keeps a value of an earlier call that was traced, and uses it in a later one; a "
+    "residual must travel through the residuals that the forward function returns"
+)
+
+
+def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
+    """What goes wrong when the pullback is called again, after others, and compiled.
+
+    A residual that is kept outside of the pullback, from another call or from a trace that has
+    ended, shows here: all but what is compiled is run as it stands, one operation after another.
+    """
+    g, points = list(case.g), list(case.points)
+    assert case.vjp is not None
+    with formats_of([*points, *g]):
+        other_g = random_like(g, seed=6)
+        other = [scaled(x, 0.9) for x in points]
+        try:
+            compiled = jax.jit(case.pull)
+            by_jit, other_by_jit = compiled(g, points), compiled(other_g, other)
+            _, first = case.vjp(*points)
+            once = first(g)
+            _, second = case.vjp(*other)
+            again = first(g)
+            other_once, other_again = second(other_g), second(other_g)
+        except jax.errors.UnexpectedTracerError as error:
+            line = str(error).split("\n")[0]
+            yield Finding("fault", case.name, WITNESS, text=f"{_LEAK} ({line})", where=case.where)
+            return
+        except Exception:  # of any type: the contract reports it
+            return
+        pairs = [
+            ("called again after another call", again, once),
+            ("called twice", other_again, other_once),
+            ("compiled", by_jit, once),
+            ("compiled, for other arguments", other_by_jit, other_once),
+        ]
+        for how, got, want in pairs:
+            wrong = _wrong(case, how, got, want, None)
+            if wrong:  # then the compiler may have changed the order of a sum
+                wrong = _wrong(case, how, got, want, _moves(case, g, points))
+            yield from wrong
+
+
+def _wrong(case: Case, how: str, got: Any, want: Any, moves: Any) -> list[Disagreement]:
+    claim = Claim(list(jax.device_get(got)), list(jax.device_get(want)))
+    return list(compare(f"{WITNESS} ({how})", case, [claim], moves))
+
+
+def _moves(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+    program = jax.make_jaxpr(case.pull)(g, points)
+    moves = jax.device_get(jax.jit(lambda *x: spread(program, x))(*g, *points))
+    return [Claim(moves, moves)]
