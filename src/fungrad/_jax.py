@@ -204,7 +204,8 @@ def deliver(goal: Any, g: Any) -> Any:
             "with_refs takes a reference (jax.new_ref), jax.ad.GradValue() or jax.ad.DontWant() "
             f"per array of the primals, got {goal!r}"
         )
-    jax.ref.addupdate(goal, (), g)
+    if g is not None:  # else it is there already
+        jax.ref.addupdate(goal, (), g)
     return api.GradRef()
 
 

@@ -90,7 +90,9 @@ class VJP:
         Args:
             *targets: in the structure of the primals, for each of them a reference, to which its
                 gradient is added, `jax.ad.GradValue()`, to get it as an array as usual, or
-                `jax.ad.DontWant()`.
+                `jax.ad.DontWant()`. The gradient at a primal that is a reference itself can only
+                be left in one: it holds the gradient at what the primal holds in the end, and
+                then at what it held before.
         """
         goals, tree = tree_flatten(targets)
         due = self.program.primals
@@ -102,12 +104,12 @@ class VJP:
         asked = [not isinstance(goal, _jax.DontWant) for goal in goals]
 
         def into_refs(*g):
-            gradients = self._gradients(g, asked)
+            gradients = self._gradients(g, asked, goals)
             return tree_unflatten(due, list(map(_jax.deliver, goals, gradients)))
 
         return into_refs
 
-    def _gradients(self, g: Sequence[Any], asked: Sequence[bool] | None = None) -> list[Any]:
+    def _gradients(self, g: Any, asked: Any = None, goals: Any = None) -> list[Any]:
         pullback, sources, saved, _, name = self.program
         if len(g) != 1:
             raise TypeError(
@@ -117,7 +119,7 @@ class VJP:
         leaves = tree_leaves(self.args_res, is_leaf=lambda x: isinstance(x, _jax.NotNeeded))
         opaque = iter(self.opaque_residuals)
         read = [next(opaque) if i is None else _jax.canonical(leaves[i]) for i in sources]
-        return pullback(tree_unflatten(saved, read), *g, asked)
+        return pullback(tree_unflatten(saved, read), *g, asked, goals)
 
     def tree_flatten(self):
         return (self.args_res, self.opaque_residuals), self.program
@@ -210,8 +212,8 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     with _jax.in_pass("jvp"):
         outputs, saved = halves.forward(*closed_over, *inputs)
 
-    def backward(saved, g, asked):
-        gradients = halves.backward(saved, g)[len(closed_over) :]
+    def backward(saved, g, asked, held):
+        gradients = halves.backward(saved, g, *held)[len(closed_over) :]
         return [x for x, w in zip(gradients, asked, strict=True) if w]
 
     return outputs, backward, saved
@@ -224,14 +226,14 @@ class _Backward:
         self.graph, self.steps = graph, steps
         self.variables, self.calls = list(record.values), list(record.saved)
 
-    def __call__(self, left: Any, g: Sequence[Any], asked: Sequence[bool]) -> list[Any]:
+    def __call__(self, left: Any, g: Any, asked: Sequence[bool], held: Sequence[Any]) -> list[Any]:
         values, saved = left
         record = passes.Record(
             [],
             dict(zip(self.variables, values, strict=True)),
             dict(zip(self.calls, saved, strict=True)),
         )
-        return passes.backward(self.graph, self.steps, record, g, asked)
+        return passes.backward(self.graph, self.steps, record, g, asked, held)
 
 
 class _Pullback:
@@ -243,8 +245,11 @@ class _Pullback:
     def __init__(self, backward: Any, tree: Any, outputs: Sequence[Any], types: Sequence[Any]):
         self.backward, self.tree, self.outputs, self.types = backward, tree, outputs, types
 
-    def __call__(self, saved: Any, g: Any, asked: Sequence[bool] | None = None) -> list[Any]:
-        """Gradients at the leaves that are `asked` for; at the others `None`, or not."""
+    def __call__(self, saved: Any, g: Any, asked: Any = None, goals: Any = None) -> list[Any]:
+        """Gradients at the leaves that are `asked` for; at the others `None`, or not.
+
+        `goals` are where they go: the gradient at a leaf that is a reference is left in one.
+        """
         leaves, tree = tree_flatten(g)
         if tree != self.tree:
             raise ValueError(
@@ -260,15 +265,31 @@ class _Pullback:
         aux = [None] * (len(self.outputs) - len(leaves))
         active = [_jax.is_differentiable(aval) for aval in self.types]
         asked = [True] * len(active) if asked is None else asked
-        of_active = [w for w, a in zip(asked, active, strict=True) if a]
+        mutable = [a and _jax.is_reference_type(t) for a, t in zip(active, self.types, strict=True)]
+        held = [self._held(i, asked, goals) for i, m in enumerate(mutable) if m]
+        of_active = [w or m for w, m, a in zip(asked, mutable, active, strict=True) if a]
         with _jax.in_pass("transpose", "jvp"):
-            gradients = iter(self.backward(saved, arriving + aux, of_active))
+            gradients = iter(self.backward(saved, arriving + aux, of_active, held))
         return [
             self._built(gradients, aval) if w or not a else None
             for aval, a, w in zip(self.types, active, asked, strict=True)
         ]
 
+    def _held(self, i: int, asked: Sequence[bool], goals: Sequence[Any] | None) -> Any:
+        """The reference to the gradient at what leaf i refers to."""
+        if not asked[i]:
+            return _jax.gradient_reference(self.types[i])
+        if goals is None or not _jax.is_reference(goals[i]):
+            raise ValueError(
+                f"leaf {i} of the primals, a {self.types[i]}, is Ref-typed, so its gradient must "
+                "be accumulated into a ref, but no gradient ref was provided. Give one to the "
+                "pullback, with the others' places: pullback.with_refs(jax.ad.GradValue(), ref)(g)"
+            )
+        return goals[i]
+
     def _built(self, gradients: Any, aval: Any) -> Any:
+        if _jax.is_reference_type(aval) and _jax.is_differentiable(aval):
+            return next(gradients)
         if not _jax.is_differentiable(aval):
             return np.zeros(aval.shape, jax.dtypes.float0)
         g = next(gradients)
