@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from functools import partial
 
-import jax.numpy as jnp
 from jax import lax
 from jax.lax.linalg import triangular_solve
 
@@ -29,6 +28,7 @@ from fungrad.rules.matrices import (
     put_rows,
     regular,
     rows,
+    solve_transposed,
     upper,
     upper_half,
 )
@@ -156,6 +156,6 @@ def _first_columns(g, q, n):
     g_1, g_2 = lax.split(g, (n, g.shape[-1] - n), axis=g.ndim - 1)
     q_1, q_2 = lax.split(q, (n, q.shape[-1] - n), axis=q.ndim - 1)
     top, bottom = rows(q_1, 0, n), rows(q_1, n, q.shape[-1])
-    z = jnp.linalg.solve((top - identity(top)).mT, bottom.mT).mT
+    z = solve_transposed(top - identity(top), bottom.mT).mT
     h = conj(dot(g_2.mT, q_1 + dot(q_2, z)))
     return g_1 + dot(g_2, conj(z)) + lax.concatenate([dot(z.mT, h), -h], g.ndim - 2), q_1

@@ -96,6 +96,13 @@ def put_rows(x: Any, order: Any) -> Any:
     return lax.scatter_add(zeros, down(order), x, numbers, unique_indices=True, mode="drop")
 
 
+def solve_transposed(a: Any, b: Any) -> Any:
+    """a⁻ᵀ b: with P a = L U, it is Pᵀ L⁻ᵀ U⁻ᵀ b."""
+    packed, _, order = lax.linalg.lu(a)
+    from_left = partial(lax.linalg.triangular_solve, packed, left_side=True, transpose_a=True)
+    return put_rows(from_left(from_left(b), lower=True, unit_diagonal=True), order)
+
+
 # --- Examples ---------------------------------------------------------------------------------
 
 

@@ -14,7 +14,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from fungrad.rulebook import rule
-from fungrad.rules.matrices import across, adjoint, conj, dot, identity, inverse_gaps, spread
+from fungrad.rules.matrices import (
+    across,
+    adjoint,
+    conj,
+    dot,
+    identity,
+    inverse_gaps,
+    solve_transposed,
+    spread,
+)
 
 # --- A V = V diag(w) --------------------------------------------------------------------------
 
@@ -94,7 +103,7 @@ def _at_eigenvectors(g_w, g_v, w, v):
     h = lax.full_like(v, 0) if g_w is None else identity(v) * across(g_w)
     if g_v is not None:
         h = h + inverse_gaps(w) * dot(v.mT, _at_vectors_of_any_size(g_v, v))
-    return jnp.linalg.solve(v.mT, dot(h, v.mT))
+    return solve_transposed(v, dot(h, v.mT))
 
 
 def _at_vectors_of_any_size(g, v):
