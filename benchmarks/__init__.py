@@ -1,0 +1,1 @@
+"""fungrad against jax.grad, one table each: `python -m benchmarks.NAME --help`."""
