@@ -640,8 +640,10 @@ def call_shard_map(
 
 def spec_of_shards(params: dict[str, Any], aval: Any) -> Any:
     """The partition that puts everything that the devices have, of a type, in a row."""
-    mesh, axes = params["mesh"], params["newly_manual_axes"]
-    return aval.nospec(mesh, params["check_vma"], sharded._all_newly_manual_mesh_names(mesh, axes))
+    mesh, typed = params["mesh"], params["check_vma"]
+    names = sharded._all_newly_manual_mesh_names(mesh, params["newly_manual_axes"])
+    row = tuple(name for name in names if not typed or name in aval.mat.varying)
+    return aval.nospec(mesh, typed, names).update(partitions=(row,) if row else ())
 
 
 def copies(params: dict[str, Any], spec: Any) -> tuple[Any, ...]:

@@ -68,3 +68,53 @@ def test_second_derivatives_over_a_mesh_are_those_of_jax(name):
         if jnp.isrealobj(*example.arguments):
             got, want = (slope(grad)(*example.arguments) for grad in (fg.grad, jax.grad))
             Claim([got], [want]).verify()
+
+
+# ---- what XLA's CPU backend cannot run -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [2] if "pbroadcast_dynamic" in ABSENT else [2, jnp.int32(2)])
+def test_pbroadcast_sums_the_gradients_at_the_source(source):
+    """JAX's own rule takes scalars only. Under vmap no backend has to know the operation."""
+    x, g = np.random.default_rng(0).normal(size=(2, 4, 3))
+
+    def pulled_back(x, g):
+        return fg.vjp(partial(lax.pbroadcast, axis_name="i", source=source), x)[1](g)
+
+    want = np.zeros_like(g)
+    want[2] = np.sum(g, 0)
+    Claim(jax.jit(jax.vmap(pulled_back, axis_name="i"))(x, g), [want]).verify()
+
+
+def exchanged(x, y, a, s, b, r, *, axis_name, axis_index_groups=None):
+    """What ragged_all_to_all returns, entry by entry, from everything that the devices have."""
+    x, a, s, b = (lax.all_gather(value, axis_name) for value in (x, a, s, b))
+    me, places = lax.axis_index(axis_name), jnp.arange(len(y), dtype="int32")
+    for sender in range(len(x)):
+        within = places - b[sender, me]
+        lands = (0 <= within) & (within < s[sender, me])
+        entry = x[sender, jnp.clip(within + a[sender, me], 0, x.shape[1] - 1)]
+        y = jnp.where(lands[:, None], entry, y)
+    return y
+
+
+def test_ragged_all_to_all_sends_gradients_back_where_entries_came_from():
+    draw = np.random.default_rng(0)
+    sizes = np.array([[1, 2, 0], [2, 0, 2], [1, 1, 1]], "int32")  # of what i sends to j
+    starts = np.cumsum(sizes, axis=1, dtype="int32") - sizes
+    landing = np.cumsum(sizes, axis=0, dtype="int32") - sizes
+    x, y = draw.normal(size=(3, 5, 2)), draw.normal(size=(3, 6, 2))
+    rest = starts, sizes, landing, sizes.T
+    g = draw.normal(size=y.shape)
+    rule = fg.rules["ragged_all_to_all"]
+
+    def ours(g, *inputs):
+        first, second, *_ = rule(g, None, *inputs, axis_name="i", axis_index_groups=None)
+        return first(), second()
+
+    def theirs(g, x, y, *rest):
+        return jax.vjp(lambda x, y: exchanged(x, y, *rest, axis_name="i"), x, y)[1](g)
+
+    with mock.patch.object(lax, "ragged_all_to_all", exchanged):
+        got = jax.jit(jax.vmap(ours, axis_name="i"))(g, x, y, *rest)
+    Claim(got, jax.jit(jax.vmap(theirs, axis_name="i"))(g, x, y, *rest)).verify()
