@@ -83,7 +83,9 @@ def eig(g, out, a, *, compute_left_eigenvectors, compute_right_eigenvectors, **h
     if compute_right_eigenvectors:
         g_a = _at_eigenvectors(g_w, g[-1], w, out[-1])
     else:
-        v = lax.linalg.eig(a, compute_left_eigenvectors=False, **how)[1]
+        # No factor of v shows in g_A, so that second derivatives are safe.
+        how |= {"compute_left_eigenvectors": False, "enable_eigvec_derivs": True}
+        v = lax.linalg.eig(a, **how)[1]
         g_a = _at_eigenvectors(g_w, None, w, v)
     if compute_left_eigenvectors and g[1] is not None:
         g_a = g_a + adjoint(_at_eigenvectors(None, g[1], lax.conj(w), out[1]))
