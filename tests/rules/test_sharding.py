@@ -20,8 +20,11 @@ X, W = (np.random.default_rng(k).normal(size=shape) for k, shape in enumerate([(
 both_checks = pytest.mark.parametrize("check", [True, False], ids=["typed", "untyped"])
 
 
-def over_mesh(specs, out=P("i", "j"), mesh=AUTO, **how):
-    return partial(jax.shard_map, mesh=mesh, in_specs=specs, out_specs=out, **how)
+BOTH = P("i", "j")
+
+
+def over_mesh(specs, out=BOTH, **how):
+    return partial(jax.shard_map, mesh=AUTO, in_specs=specs, out_specs=out, **how)
 
 
 def assert_equals_jax(function, *arguments):

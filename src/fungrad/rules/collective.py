@@ -30,7 +30,7 @@ from jax.sharding import PartitionSpec as P
 from fungrad.rulebook import rule
 
 
-def _on_mesh(function, *shape, out="i", check_vma=True):
+def _on_mesh(function, *shape, out: str | None = "i", check_vma=True):
     """An example: the function of shards, over all devices, of an array whose first axis is n."""
 
     def example(draw):
