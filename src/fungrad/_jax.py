@@ -219,21 +219,21 @@ def sharding_of(aval: Any, axes: Sequence[int | None] | None = None) -> Any:
 
     Or where one with other axes would: with axes of this type, or `None` for new ones.
     """
-    sharding = aval.sharding
-    if sharding.mesh.empty:  # a type that no mesh has seen yet: its values are everywhere
-        sharding = sharding.update(mesh=jax.sharding.get_abstract_mesh())
-    if not sharding.mesh._any_axis_explicit:
+    mesh, spec = aval.sharding.mesh, aval.sharding.spec
+    if mesh.empty:  # a type that no mesh has seen yet: its values are everywhere
+        mesh = jax.sharding.get_abstract_mesh()
+    if not mesh._any_axis_explicit:
         return None
-    partitions = sharding.spec.partitions
-    axes = range(len(partitions)) if axes is None else axes
-    order = tuple(None if axis is None else partitions[axis] for axis in axes)
-    return sharding.update(spec=sharding.spec.update(partitions=order))
+    axes = range(len(aval.shape)) if axes is None else axes
+    partitions = tuple(None if axis is None else spec.partitions[axis] for axis in axes)
+    return aval.sharding.update(mesh=mesh, spec=spec.update(partitions=partitions))
 
 
 def gradient_sharding(value: Any, axes: Sequence[int | None] | None = None) -> Any:
     """Where the gradient at a value lives, likewise."""
     aval = value.aval if isinstance(value, Unknown) else core.typeof(value)
-    return sharding_of(aval.to_ct_aval(), axes)
+    sharding = sharding_of(aval, axes)
+    return sharding and core.primal_sharding_to_cotangent_sharding(sharding)
 
 
 def moved_to(g: Any, gradient_aval: Any) -> Any:
@@ -358,6 +358,11 @@ def _call_again(fun: Any, arguments: Sequence[Any]) -> Any:
         if store:
             store.reset()
     return fun.call_wrapped(*arguments)
+
+
+def input_types(graph: Any) -> list[Any]:
+    """The types of the inputs, with what JAX 0.10 knows besides of what boxes hold at first."""
+    return getattr(graph, "in_aval_qdds", graph.in_avals)
 
 
 def source_of(fun: Callable[..., Any]) -> str:

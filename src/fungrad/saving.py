@@ -145,7 +145,7 @@ def join(
         return [*shown, *(entry for entry in gradients if entry is not None)]
 
     arriving = [v for v, w in zip(outputs, wanted, strict=True) if w] + references
-    joint = _jax.trace(both, [*(v.aval for v in inputs), *map(_type_of_g, arriving)])
+    joint = _jax.trace(both, [*_jax.input_types(graph), *map(_type_of_g, arriving)])
     variables, results, equations = _jax.without_dead_code(joint)
     n = len(joint.consts)
     constants = {v: c for v, c in zip(variables[:n], joint.consts, strict=True) if v is not None}

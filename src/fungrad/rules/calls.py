@@ -173,7 +173,9 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
         # JAX lets an author return another float type than the input's, and converts it.
         types = [_jax.gradient_type(v.aval) for v in equation.invars]
         return [
-            x if getattr(x, "dtype", aval.dtype) == aval.dtype else jnp.asarray(x, aval.dtype)
+            x
+            if x is None or getattr(x, "dtype", aval.dtype) == aval.dtype
+            else jnp.asarray(x, aval.dtype)
             for x, aval in zip(answers, types, strict=True)
         ]
 
