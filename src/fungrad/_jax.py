@@ -360,6 +360,12 @@ def _call_again(fun: Any, arguments: Sequence[Any]) -> Any:
     return fun.call_wrapped(*arguments)
 
 
+def type_now(value: Any) -> Any:
+    """The type, with what JAX 0.10 knows besides of what a box holds now."""
+    aval = core.typeof(value)
+    return core.AvalQDD(aval, core.cur_qdd(value)) if getattr(aval, "has_qdd", False) else aval
+
+
 def input_types(graph: Any) -> list[Any]:
     """The types of the inputs, with what JAX 0.10 knows besides of what boxes hold at first."""
     return getattr(graph, "in_aval_qdds", graph.in_avals)
