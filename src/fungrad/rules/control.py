@@ -101,7 +101,7 @@ class _Loop:
     def __init__(self, params, body, cut: saving.Cut, active: Mask, wanted: Mask, n: int, m: int):
         self.params, self.cut, self.active, self.wanted, self.n = params, cut, active, wanted, n
         self.halves = cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
-        self.types = [v.aval for v in body.jaxpr.invars]
+        self.types, self.input_types = [v.aval for v in body.jaxpr.invars], _jax.input_types(body)
         self.outputs = [v.aval for v in body.jaxpr.outvars]
         self.consts = [i for i in cut.free if i < n]
         self.carry = [i for i in cut.free if n <= i < n + m]
@@ -122,7 +122,7 @@ class _Loop:
             outputs, saved = self.halves.forward(*values)
             return [*outputs, *saved[len(self.cut.free) :], *(values[i] for i in self.carry)]
 
-        graph = _jax.trace(step, self.types)
+        graph = _jax.trace(step, self.input_types)
         operands = _jax.scan_operands(self.params, inputs)
         answers = _jax.call_scan(self.params, graph, operands, self.params["reverse"])
         size = len(self.outputs)
@@ -137,7 +137,7 @@ class _Loop:
         arriving = [_built(g[i], aval) for i, aval in zip(self.arriving, stacks, strict=True)]
         consts = [*saved[:size], *references[:own]]
         operands = _jax.ScanOperands(consts, start, [*saved[size:], *arriving, *references[own:]])
-        types = [_jax.type_of(x) for x in (*operands.consts, *operands.carry)]
+        types = [_jax.type_now(x) for x in (*operands.consts, *operands.carry)]
         types += [_jax.slice_type(_jax.type_of(x)) for x in operands.xs]
         graph = _jax.trace(self.step_back, types)
         answers = _jax.call_scan(self.params, graph, operands, not self.params["reverse"])
