@@ -79,7 +79,15 @@ def igammac(g, z, a, x):
 
 
 def _gamma_density(a, x):
-    return lax.exp((a - 1) * lax.log(x) - x - lax.lgamma(a))
+    # At x = ∞ the logarithm would be ∞ − ∞.
+    density = lax.exp(_times(a - 1, lax.log(x)) - x - lax.lgamma(a))
+    return lax.select(x == math.inf, lax.full_like(density, 0), density)
+
+
+def _times(k, logarithm):
+    """k log x, but 0 where k = 0: the density is xᵏ, and 0⁰ = 1, where JAX's gradient is NaN."""
+    product = k * logarithm
+    return lax.select(k == 0, lax.full_like(product, 0), product)
 
 
 # --- The beta function ----------------------------------------------------------------------
@@ -97,7 +105,8 @@ def regularized_incomplete_beta(g, z, a, b, x):
 
     def by_x():
         log_beta = lax.lgamma(a) + lax.lgamma(b) - lax.lgamma(a + b)
-        return g * lax.exp((a - 1) * lax.log(x) + (b - 1) * lax.log1p(-x) - log_beta)
+        powers = _times(a - 1, lax.log(x)) + _times(b - 1, lax.log1p(-x))
+        return g * lax.exp(powers - log_beta)
 
     return by_parameter, by_parameter, by_x
 
