@@ -159,6 +159,33 @@ def test_a_gradient_that_no_one_asks_for_is_not_sent():
     assert "psum" not in text
 
 
+def written_to(spec, check):
+    """Σ x sin x, by way of a reference that the devices write to."""
+
+    def total(x):
+        reference = jax.new_ref(jnp.zeros_like(x))
+
+        def body(reference, x):
+            reference[...] = jnp.sin(x) * x
+
+        over_mesh((spec, spec), out=None, check_vma=check)(body)(reference, x)
+        return jnp.sum(reference[...])
+
+    return total
+
+
+@pytest.mark.parametrize(("spec", "check"), [(P("i"), True), (BOTH, True), (BOTH, False)])
+def test_references_are_written_to_by_all_devices(spec, check):
+    """Expected: sin x + x cos x."""
+    got = jax.jit(fg.grad(written_to(spec, check)))(X)
+    Claim([got], [np.sin(X) + X * np.cos(X)]).verify()
+
+
+def test_a_reference_whose_copies_nobody_relates_is_refused():
+    with pytest.raises(NotImplementedError, match=r"copy to each device along .* \('j',\)"):
+        jax.jit(fg.grad(written_to(P("i"), False)))(X)
+
+
 # ---- where arrays live ---------------------------------------------------------------------------
 
 ROWS, COLUMNS = (NamedSharding(EXPLICIT, spec) for spec in (P("i"), P(None, "j")))

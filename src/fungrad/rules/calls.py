@@ -21,6 +21,7 @@ def graph_inside(equation: Any) -> Any:
 
 
 def activity_inside(equation: Any, active: Sequence[bool], settings: Settings):
+    """What the sub-graph's own equations say depends on the active inputs."""
     return passes.reach(graph_inside(equation), tuple(active), settings)
 
 

@@ -98,7 +98,14 @@ class _Devices:
         return [gradients.get(i) for i in range(len(self.active))]
 
     def _of_copies(self, g, spec):
-        n = math.prod(self.params["mesh"].shape[name] for name in self._copies(spec))
+        names = self._copies(spec)
+        if names and _jax.is_reference_type(_jax.type_of(g)):
+            raise NotImplementedError(
+                f"shard_map with check_vma=False is differentiated through a mutable reference, "
+                f"whose in_specs {spec} leave a copy to each device along the mesh axes {names}. "
+                "Name all axes in its in_specs, or leave check_vma True"
+            )
+        n = math.prod(self.params["mesh"].shape[name] for name in names)
         return g / n if n > 1 else g
 
     def _over_copies(self, g, spec):
