@@ -91,19 +91,29 @@ def reduce_min(g, z, x, **params):
 )
 def reduce_prod(g, z, x, *, axes, **_):
     """z = Πᵢ xᵢ        ∂z/∂xᵢ = Π_{j≠i} xⱼ"""
-    # z/xᵢ would be wrong where xᵢ = 0. The product of the others needs no division: it is that of
-    # the factors before i times that of the factors after i. With several axes, the others are the
-    # others along the first axis, times, along the next axis, the other products over the first.
+    # z/xᵢ would be wrong where xᵢ = 0. The product of the others needs no division: see below.
+    # With several axes, the others are the others along the first axis, times, along the next
+    # axis, the other products over the first.
     others = _back(g, x, axes)
     for axis in axes:
-        others = others * _product_of_others(x, axis)
+        others = others * _products_of_others(x, axis)
         x = lax.expand_dims(lax.reduce_prod(x, [axis]), [axis])
     return others
 
 
-def _product_of_others(x, axis):
-    before = lax.cumprod(shift(x, 1, axis, 1), axis)
-    return before * lax.cumprod(shift(x, -1, axis, 1), axis, reverse=True)
+def _products_of_others(x, axis):
+    """Π_{j≠i} xⱼ in the place of xᵢ."""
+    # Multiply the first half of the factors with the second. The others of a factor are its partner
+    # and all other pairs, whose product is found in the same way: 3n products in log₂ n levels.
+    n = x.shape[axis]
+    if n < 2:
+        return lax.full_like(x, 1)
+    half = (n + 1) // 2
+    part = partial(lax.slice_in_dim, axis=axis)
+    first, middle, second = part(x, 0, n - half), part(x, n - half, half), part(x, half, n)
+    others = _products_of_others(lax.concatenate([first * second, middle], axis), axis)
+    of_pairs, of_middle = part(others, 0, n - half), part(others, n - half, half)
+    return lax.concatenate([of_pairs * second, of_middle, of_pairs * first], axis)
 
 
 _POSITION = "a position is an integer; it stays the same under small changes of the input"
