@@ -38,6 +38,7 @@ class Cut:
         outputs: the types of the sub-graph's outputs.
         kept: which of them the forward half returns; the others are unknown.
         saved: the types of the saved values.
+        repeats: whether the backward half does again what the forward half did.
     """
 
     forward: Any
@@ -49,6 +50,7 @@ class Cut:
     outputs: tuple[Any, ...]
     kept: tuple[bool, ...]
     saved: tuple[Any, ...]
+    repeats: bool
 
     def halves(
         self,
@@ -258,8 +260,9 @@ def _cut(
     kept: tuple[bool, ...],
 ) -> Cut:
     first = [e for i, e in enumerate(joint.equations) if i in ahead]
+    repeated = {i for i in ahead & behind if _is_dear(joint.equations[i])}
     second = [
-        _jax.in_scope(e, "rematted_computation") if i in ahead and _is_dear(e) else e
+        _jax.in_scope(e, "rematted_computation") if i in repeated else e
         for i, e in enumerate(joint.equations)
         if i in behind
     ]
@@ -296,6 +299,7 @@ def _cut(
         outputs,
         kept,
         tuple(v.aval for v in saved),
+        bool(repeated),
     )
 
 

@@ -93,12 +93,12 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x: the backward half computes f again from x
 
     What may cross the cut is what the author's policy allows. The barrier keeps XLA from merging
-    the second computation with the first.
+    the second computation with the first, if there is a second one.
     """
     policy = equation.params["policy"]
     chosen = settings._replace(save="nothing" if policy is None else policy)
     cut = cut_of(graph_inside(equation), active, wanted, chosen)
-    guards = equation.params["prevent_cse"]
+    guards = equation.params["prevent_cse"] if cut.repeats else False
     of_inputs = guards if isinstance(guards, tuple) else (guards,) * len(active)
 
     def behind(graph, values):
