@@ -74,6 +74,17 @@ class Case:
             points = [x + d.astype(x.dtype) for x, d in zip(points, away, strict=True)]
         return replace(self, points=points, exact=self.exact and self.exact.at(points))
 
+    def with_zeros(self) -> Case:
+        """The case with every third entry set to zero."""
+
+        def clear(x):
+            third = np.arange(x.size).reshape(x.shape) % 3 == (1 if x.size > 1 else 0)
+            return jnp.where(third, jnp.zeros_like(x), x)
+
+        with formats_of(self.points):
+            points = [clear(jnp.asarray(x)) for x in self.points]
+        return replace(self, points=points, where=f"{self.where}, every third entry set to zero")
+
     def at(self, points: Arrays) -> Case:
         """The case at other points, which are brought to its formats."""
         with formats_of(self.points):

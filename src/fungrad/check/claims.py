@@ -4,8 +4,8 @@ A claim is kept if every entry of it is
 
     |got − want| ≤ quick |want| + slack + tiny
 
-with quick = 1e-12 in float64, 4 eps in narrower formats. Where that fails, the rounding errors of
-both sides are measured (see `rounding`), and 8 times their spread is allowed in addition.
+with quick = 1e-12 in float64, 2 eps in narrower formats. Where that fails, the rounding errors of
+both sides are measured (see `rounding`), and twice their spread is allowed in addition.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fungrad.check.arrays import Arrays, formats_of, is_complex, is_float
 from fungrad.check.cases import Case
 from fungrad.check.rounding import spread
 
-SPREADS = 8
+SPREADS = 2
 _QUICK = {"xla_backend_optimization_level": 0}  # small programs take longest to compile
 _CONSTANTS = 4096  # arguments of so few entries are compiled as constants
 
@@ -178,7 +178,7 @@ def _tolerance(got: Any, want: Any, slack: Any) -> np.ndarray:
         return np.zeros(np.shape(got))
     info = jax.numpy.finfo(got.dtype)
     eps, tiny = float(info.eps), float(info.tiny)
-    quick = 1e-12 if eps < 1e-12 else 4 * eps
+    quick = 1e-12 if eps < 1e-12 else 2 * eps
     with np.errstate(all="ignore"):
         size = np.nan_to_num(np.abs(_wide(want)), posinf=0.0)
     return quick * size + tiny + (0.0 if slack is None else np.asarray(slack, float))

@@ -11,7 +11,6 @@ spread, with the rounding error of δ, bounds the error of the slope [ridders198
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +22,8 @@ from fungrad.check.arrays import (
     Arrays,
     eps_of,
     flattened,
-    folded,
     inner,
+    is_complex,
     parts,
     random_like,
     scaled,
@@ -70,89 +69,140 @@ def scales(points: Arrays) -> list[Any]:
     return found
 
 
-def direction(points: Arrays, which: Any) -> list[Any]:
-    """A direction: a random one for the first numbers, then one part of one entry after another."""
+def directions(points: Arrays, which: Any) -> list[Any]:
+    """Directions, along a leading axis: random ones for the first numbers of `which`.
+
+    The numbers after those stand for one part of one entry after another.
+    """
     wide = [widest(jnp.asarray(x)) for x in points]
-    some = [flattened(random_like(wide, seed)) for seed in range(PROJECTIONS)]
-    total = sum(map(parts, points))
-    entry = (jnp.arange(total) == which - PROJECTIONS).astype(some[0].dtype)
-    return folded(jnp.where(which < PROJECTIONS, jnp.stack(some)[which], entry), wide)
+    some = jnp.stack([flattened(random_like(wide, seed)) for seed in range(PROJECTIONS)])
+    which = jnp.asarray(which)[:, None]
+    entries = jnp.arange(some.shape[1]) == which - PROJECTIONS
+    random = some[jnp.minimum(which[:, 0], PROJECTIONS - 1)]
+    rows = jnp.where(which < PROJECTIONS, random, entries.astype(some.dtype))
+    ends = np.cumsum([parts(x) for x in wide])[:-1]
+
+    def fold(piece, x):
+        if not is_complex(x):
+            return piece.reshape(-1, *x.shape)
+        piece = piece.reshape(-1, 2, *x.shape)
+        return lax.complex(piece[:, 0], piece[:, 1])
+
+    pieces = zip(jnp.split(rows, ends, axis=1), wide, scales(points), strict=True)
+    return [scaled(fold(piece, x), size) for piece, x, size in pieces]
 
 
-def slope(case: Case, g: Arrays, points: Arrays, gradients: Arrays, v: Arrays) -> Slope:
-    """The slope of Re g · f along v, by the gradients and by differences."""
-    v = [scaled(d, s) for d, s in zip(v, scales(points), strict=True)]
+def slopes(case: Case, g: Arrays, points: Arrays, gradients: Arrays, which: np.ndarray) -> Slope:
+    """The slopes of Re g · f along directions, by the gradients and by differences."""
     steps = chain([*points, *g])
-    moved, outputs = _along(case, points, v, np.stack([steps, -steps], 1))
+    h = jnp.asarray(steps, float)
 
-    def residual(h, xs, zs):
-        change = [_change(z[0], z[1]) for z in zs]
-        displaced = [widest(x[0]) - widest(x[1]) for x in xs]
-        noise = sum(
-            (
-                eps_of(z) * jnp.sum(jnp.abs(c) * jnp.where(d != 0, _size(z[0]) + _size(z[1]), 0.0))
-                for c, z, d in zip(map(widest, g), zs, change, strict=True)
-            ),
-            jnp.zeros(()),
-        )
-        return (inner(g, change) - inner(gradients, displaced)) / (2 * h), noise / (2 * h)
+    def along(which):
+        v = directions(points, which)
+        moved, outputs = _along(case, points, v, np.stack([steps, -steps], 1))
+        change = [_change(z[:, :, 0], z[:, :, 1]) for z in outputs]
+        displaced = [widest(x[:, :, 0]) - widest(x[:, :, 1]) for x in moved]
+        r = (_inner(g, change) - _inner(gradients, displaced)) / (2 * h)
+        noise = sum(_noise(*each) for each in zip(g, outputs, change, strict=True)) / (2 * h)
+        better = (16 * r[:, 1:] - r[:, :-1]) / 15
+        first, second, third = better[:, :-2], better[:, 1:-1], better[:, 2:]
+        error = 2 * jnp.maximum(abs(first - second), abs(second - third)) + 2 * noise[:, 2:-1]
+        value, error = _best(error, second)
+        got = jax.vmap(lambda d: inner(gradients, d))(v)
+        is_known = jnp.isfinite(error) & jnp.isfinite(got)
+        error = jnp.where(is_known, error + jnp.finfo(h.dtype).eps * jnp.abs(got), jnp.inf)
+        return Slope(got, got + jnp.where(is_known, value, 0.0), error)
 
-    r, noise = jax.vmap(residual)(jnp.asarray(steps, float), moved, outputs)
-    better = (16 * r[1:] - r[:-1]) / 15
-    first, second, third = better[:-2], better[1:-1], better[2:]
-    error = 2 * jnp.maximum(abs(first - second), abs(second - third)) + 2 * noise[2:-1]
-    best = jnp.argmin(jnp.where(jnp.isfinite(error), error, jnp.inf))
-    got = inner(gradients, v)
-    finite = jnp.isfinite(error[best]) & jnp.isfinite(got)
-    value = jnp.where(finite, second[best], 0.0)
-    unit_roundoff = jnp.finfo(error.dtype).eps * jnp.abs(got)
-    return Slope(got, got + value, jnp.where(finite, error[best] + unit_roundoff, jnp.inf))
+    return _in_chunks(along, which, case, len(steps))
 
 
-def sides(case: Case, g: Arrays, points: Arrays, v: Arrays) -> Sides:
-    """The one-sided slopes of Re g · f along v.
+def sides(case: Case, g: Arrays, points: Arrays, which: np.ndarray) -> Sides:
+    """The one-sided slopes of Re g · f along directions.
 
     F(h) = (f(x + h v) − f(x)) / h has an error c h + d h² + …, of which the chain of steps removes
     the first two terms. For each output the gradient may be anything between both of its slopes.
     """
-    v = [scaled(d, s) for d, s in zip(v, scales(points), strict=True)]
     steps = chain([*points, *g])
-    _, outputs = _along(case, points, v, np.stack([steps, 0 * steps, -steps], 1))
     h = jnp.asarray(steps, float)
 
-    def slopes(entry, z, after, before):
-        change = jnp.real(_change(z[:, after], z[:, before]) * widest(entry))
-        f = change.reshape(len(steps), -1) / h[:, None]
-        f = (4 * f[1:] - f[:-1]) / 3
-        return (16 * f[1:] - f[:-1]) / 15
+    def refined(entry, change):
+        f = jnp.real(change * widest(entry))
+        f = f.reshape(*f.shape[:2], -1) / h[:, None]
+        f = (4 * f[:, 1:] - f[:, :-1]) / 3
+        return (16 * f[:, 1:] - f[:, :-1]) / 15
 
-    low = high = jnp.zeros(len(steps) - 2)
-    noise = jnp.zeros(len(steps))
-    for entry, z in zip(g, outputs, strict=True):
-        right, left = slopes(entry, z, 0, 1), slopes(entry, z, 1, 2)
-        low += jnp.sum(jnp.minimum(right, left), 1)
-        high += jnp.sum(jnp.maximum(right, left), 1)
-        moved = _change(z[:, 0], z[:, 2]) != 0
-        size = jnp.abs(widest(entry)) * jnp.where(moved, _size(z[:, 0]) + _size(z[:, 1]), 0.0)
-        noise += eps_of(z) * jnp.sum(size.reshape(len(steps), -1), 1) / h
-    differing = jnp.abs(low[1:] - low[:-1]) + jnp.abs(high[1:] - high[:-1])
-    error = 2 * differing + 4 * noise[2:-1]
-    best = jnp.argmin(jnp.where(jnp.isfinite(error), error, jnp.inf))
-    return Sides(low[best], high[best], jnp.where(jnp.isfinite(error[best]), error[best], jnp.inf))
+    def along(which):
+        v = directions(points, which)
+        _, outputs = _along(case, points, v, np.stack([steps, 0 * steps, -steps], 1))
+        low = high = noise = jnp.zeros(())
+        for entry, z in zip(g, outputs, strict=True):
+            right = refined(entry, _change(z[:, :, 0], z[:, :, 1]))
+            left = refined(entry, _change(z[:, :, 1], z[:, :, 2]))
+            low += jnp.sum(jnp.minimum(right, left), 2)
+            high += jnp.sum(jnp.maximum(right, left), 2)
+            noise += _noise(entry, z, _change(z[:, :, 0], z[:, :, 2])) / h
+        differing = sum(abs(x[:, 1:] - x[:, :-1]) for x in (low, high))
+        error = 2 * differing + 4 * noise[:, 2:-1]
+        low, _ = _best(error, low[:, 1:])
+        high, error = _best(error, high[:, 1:])
+        return Sides(low, high, error)
+
+    return _in_chunks(along, which, case, len(steps))
+
+
+def _in_chunks(along: Any, which: np.ndarray, case: Case, steps: int) -> Any:
+    """`along` of the numbers of directions, as many at once as memory allows."""
+    numbers = sum(map(parts, [*case.points, *case.g]))
+    batch = max(1, min(len(which), _CHUNK // max(1, 2 * steps * numbers)))
+    if batch == len(which):
+        return along(which)
+    chunks = np.resize(which, (-(-len(which) // batch), batch))
+    found = lax.map(along, chunks)
+    return jax.tree.map(lambda x: x.reshape(-1)[: len(which)], found)
 
 
 def _along(case: Case, points: Arrays, v: Arrays, steps: np.ndarray) -> Any:
-    """Points and outputs at x + h v for every h of `steps`, a matrix."""
+    """Points and outputs at x + h v for every v and every h of `steps`, a matrix."""
+    count = len(v[0])
 
-    def at(h):
-        moved = [
-            (widest(x) + scaled(d, h)).astype(x.dtype) if x.size else x
-            for x, d in zip(points, v, strict=True)
-        ]
-        return moved, case.function(*moved)
+    def move(x, d):
+        h = jnp.asarray(steps, float).reshape(1, *steps.shape, *[1] * x.ndim)
+        return (widest(x) + h.astype(d.dtype) * d[:, None, None]).astype(x.dtype)
 
-    found = lax.map(at, jnp.asarray(steps.ravel(), float))
-    return jax.tree.map(lambda x: x.reshape(*steps.shape, *x.shape[1:]), found)
+    moved = [move(jnp.asarray(x), d) for x, d in zip(points, v, strict=True)]
+    one_by_one = [x.reshape(-1, *x.shape[3:]) for x in moved]
+    try:
+        outputs = jax.vmap(case.function)(*one_by_one)
+    except Exception:  # of any type: a callback need not be made for batches
+        outputs = lax.map(lambda x: case.function(*x), one_by_one)
+    return moved, [z.reshape(count, *steps.shape, *z.shape[1:]) for z in outputs]
+
+
+def _best(error: Any, values: Any) -> Any:
+    """Of each row the value with the smallest error, and that error; infinite if all are."""
+    error = jnp.where(jnp.isfinite(error) & jnp.isfinite(values), error, jnp.inf)
+    best = jnp.argmin(error, axis=1)[:, None]
+    return tuple(jnp.take_along_axis(x, best, axis=1)[:, 0] for x in (values, error))
+
+
+def _inner(g: Arrays, change: Arrays) -> Any:
+    """Re Σ g δ over all but the leading two axes."""
+    pairs = zip(g, change, strict=True)
+    return sum(_sum(jnp.real(widest(a) * widest(b))) for a, b in pairs)
+
+
+def _sum(x: Any) -> Any:
+    return jnp.sum(x.reshape(*x.shape[:2], -1), 2)
+
+
+def _noise(g: Any, z: Any, change: Any) -> Any:
+    """How far rounded outputs may move Re Σ g δ; those that did not move are taken as exact."""
+    size = [
+        jnp.where(jnp.isfinite(x), jnp.abs(x), 0.0)
+        for x in (widest(z[:, :, 0]), widest(z[:, :, 1]))
+    ]
+    moved = jnp.where(change != 0, size[0] + size[1], 0.0)
+    return eps_of(z) * _sum(jnp.abs(widest(g)) * moved)
 
 
 def _change(after: Any, before: Any) -> Any:
@@ -160,18 +210,3 @@ def _change(after: Any, before: Any) -> Any:
     after, before = widest(after), widest(before)
     same = (after == before) | (jnp.isnan(after) & jnp.isnan(before))
     return jnp.where(same, jnp.zeros_like(after), after - before)
-
-
-def _size(z: Any) -> Any:
-    size = jnp.abs(widest(z))
-    return jnp.where(jnp.isfinite(size), size, 0.0)
-
-
-def for_entries(function: Callable[[Any], Any], entries: Any, size: int) -> Any:
-    """`function` of each entry, as many at once as memory and the function allow."""
-    batch = max(1, min(len(entries), _CHUNK // max(1, 20 * size)))
-    try:
-        jax.eval_shape(jax.vmap(function), entries[:batch])
-    except Exception:  # of any type: a callback need not be made for batches
-        batch = 1
-    return lax.map(function, entries, batch_size=batch) if batch > 1 else lax.map(function, entries)

@@ -5,7 +5,8 @@ The gradient of an entry is
 - a convention, if the slopes to the left and right differ and it lies within them;
 - right, if it is the slope and the other witness is not: JAX's autodiff may give NaN, or the
   gradient of a branch that meets the function in one point only;
-- a fault otherwise, also where differences are too coarse to tell.
+- a fault if the slopes say so;
+- in doubt where differences are too coarse to tell, and then the other witness is believed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 
 from fungrad.check.arrays import formats_of, parts
 from fungrad.check.claims import Disagreement
-from fungrad.check.differences import PROJECTIONS, direction, for_entries, scales, sides
+from fungrad.check.differences import PROJECTIONS, scales, sides
 
 _AT_ONCE = 256
 _COARSE = 1e-2  # an error of slopes, relative to them, above which they say nothing
 
 
 class Judgement(NamedTuple):
-    """What one-sided slopes say of an entry: "kink", "right" or "fault", and the slopes."""
+    """What one-sided slopes say of an entry, "kink", "right", "fault" or "doubt", and the slopes."""
 
     verdict: str
     low: float
@@ -33,12 +34,12 @@ class Judgement(NamedTuple):
 
 
 def judge(wrong: Disagreement) -> Iterator[tuple[int, Judgement]]:
-    """The entries of a disagreement, each with a judgement, until the first fault."""
+    """The entries of a disagreement, each with a judgement, until the first fault or doubt."""
     for start in range(0, len(wrong.entries), _AT_ONCE):
         entries = wrong.entries[start : start + _AT_ONCE]
         for entry, judgement in zip(entries, _judgements(wrong, entries), strict=True):
             yield int(entry), judgement
-            if judgement.verdict == "fault":
+            if judgement.verdict in ("fault", "doubt"):
                 return
 
 
@@ -53,12 +54,7 @@ def _judgements(wrong: Disagreement, entries: np.ndarray) -> list[Judgement]:
             first = PROJECTIONS + sum(sizes[: wrong.argument])
             chosen = np.concatenate([first + entries, first + size + entries][: 1 + is_complex])
 
-        def one(e):
-            return sides(case, case.g, case.points, direction(case.points, e))
-
-        found = jax.device_get(
-            jax.jit(lambda: for_entries(one, chosen, sum(sizes) + sum(map(parts, case.g))))()
-        )
+        found = jax.device_get(jax.jit(lambda: sides(case, case.g, case.points, chosen))())
         scale = 1.0 if wrong.about == "directions" else float(scales(case.points)[wrong.argument])
     got, want = (_along_parts(x.ravel()[entries], is_complex) for x in (wrong.got, wrong.want))
     tolerance = np.tile(wrong.tolerance.ravel()[entries], 1 + is_complex)
@@ -79,7 +75,7 @@ def _along_parts(x: np.ndarray, is_complex: bool) -> np.ndarray:
 
 
 def _severity(judgement: Judgement) -> int:
-    return ("right", "kink", "fault").index(judgement.verdict)
+    return ("right", "kink", "doubt", "fault").index(judgement.verdict)
 
 
 def _judge(
@@ -90,10 +86,14 @@ def _judge(
     def is_within(x):
         return low - margin <= x <= high + margin
 
-    verdict = "fault"
-    if error <= max(_COARSE * max(abs(low), abs(high)), coarse) and is_within(got):
-        if high - low > 2 * margin:
-            verdict = "kink"
-        elif not is_within(want) or abs(got - want) <= tolerance:
-            verdict = "right"  # in the latter case another part of a complex number disagrees
+    if not error <= max(_COARSE * max(abs(low), abs(high)), coarse):
+        verdict = "doubt"
+    elif not is_within(got):
+        verdict = "fault"
+    elif high - low > 2 * margin:
+        verdict = "kink"
+    elif not is_within(want) or abs(got - want) <= tolerance:
+        verdict = "right"  # in the latter case another part of a complex number disagrees
+    else:
+        verdict = "doubt"
     return Judgement(verdict, low, high)
