@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import (
     register_pytree_node_class,
@@ -294,3 +295,47 @@ class _Pullback:
             return np.zeros(aval.shape, jax.dtypes.float0)
         g = next(gradients)
         return _jax.zeros(aval) if g is None else _jax.with_weakness_of(g, aval)
+
+
+# --- Jacobians --------------------------------------------------------------------------------
+
+
+def rows_through(
+    pullback: Callable[..., Any], outputs: Sequence[Any], leaves: Sequence[Any]
+) -> list[list[Any]]:
+    """For each output the list of its Jacobians, one per leaf of the arguments."""
+    if not outputs:
+        return []
+    sizes = [int(np.size(leaf)) for leaf in outputs]
+    starts = np.cumsum([0, *sizes])
+    count = starts[-1]
+    types = [_jax.gradient_type(_jax.type_of(leaf)) for leaf in outputs]
+    units = zip(types, sizes, starts, strict=False)
+    units = [(aval, jnp.eye(count, n, -start, dtype=aval.dtype)) for aval, n, start in units]
+    basis = [
+        _jax.moved_to(rows.reshape(count, *aval.shape), _jax.stacked_type(aval, count))
+        for aval, rows in units
+    ]
+    active = [_jax.is_differentiable(_jax.type_of(leaf)) for leaf in leaves]
+
+    def row(*g):
+        return [x for x, a in zip(pullback(g), active, strict=True) if a]
+
+    rows = iter(jax.vmap(row)(*basis))
+    stacks = [next(rows) if a else None for a in active]
+    return [
+        [
+            _block(stack, start, n, np.shape(leaf) + np.shape(argument))
+            for stack, argument in zip(stacks, leaves, strict=True)
+        ]
+        for leaf, start, n in zip(outputs, starts, sizes, strict=False)
+    ]
+
+
+def _block(stack: Any, start: int, n: int, shape: tuple[int, ...]) -> Any:
+    """The rows of one output, their first axis folded into the output's; float0 for no rows."""
+    if stack is None:
+        return np.zeros(shape, jax.dtypes.float0)
+    axes = [*[None] * (len(shape) - stack.ndim + 1), *range(1, stack.ndim)]
+    place = _jax.sharding_of(_jax.type_of(stack), axes)
+    return jax.lax.reshape(stack[start : start + n], shape, out_sharding=place)

@@ -21,7 +21,7 @@ import numpy as np
 from jax.tree_util import tree_flatten, tree_leaves, tree_unflatten
 
 from fungrad import _jax
-from fungrad.pullback import VJP, pullback_of, settings_of
+from fungrad.pullback import VJP, pullback_of, rows_through, settings_of
 from fungrad.rulebook import Rulebook
 
 __all__ = ["grad", "hessian", "hvp", "jacobian", "jacrev", "value_and_grad", "vjp"]
@@ -197,53 +197,11 @@ def jacrev(
         for leaf in tree_leaves(out):
             _jax.check_output_dtype("jacrev", holomorphic, leaf)
         outputs, tree = tree_flatten(out)
-        blocks = _rows_through(lambda g: pullback(saved, tree_unflatten(tree, g)), outputs, leaves)
+        blocks = rows_through(lambda g: pullback(saved, tree_unflatten(tree, g)), outputs, leaves)
         rows = tree_unflatten(tree, [restore(block) for block in blocks])
         return (rows, aux) if has_aux else rows
 
     return jacobian_rows
-
-
-def _rows_through(
-    pullback: Callable[..., Any], outputs: Sequence[Any], leaves: Sequence[Any]
-) -> list[list[Any]]:
-    """For each output the list of its Jacobians, one per leaf of the arguments."""
-    if not outputs:
-        return []
-    sizes = [int(np.size(leaf)) for leaf in outputs]
-    starts = np.cumsum([0, *sizes])
-    count = starts[-1]
-    types = [_jax.gradient_type(_jax.type_of(leaf)) for leaf in outputs]
-    basis = [
-        _jax.moved_to(
-            jnp.eye(count, n, -start, dtype=aval.dtype).reshape(count, *aval.shape),
-            _jax.stacked_type(aval, count),
-        )
-        for aval, n, start in zip(types, sizes, starts, strict=False)
-    ]
-    active = [_jax.is_differentiable(_jax.type_of(leaf)) for leaf in leaves]
-
-    def row(*g):
-        return [x for x, a in zip(pullback(g), active, strict=True) if a]
-
-    rows = iter(jax.vmap(row)(*basis))
-    stacks = [next(rows) if a else None for a in active]
-    blocks = []
-    for leaf, start, n in zip(outputs, starts, sizes, strict=False):
-        of_one = []
-        for stack, argument in zip(stacks, leaves, strict=True):
-            shape = np.shape(leaf) + np.shape(argument)
-            zero = np.zeros(shape, jax.dtypes.float0)
-            of_one.append(zero if stack is None else _folded(stack[start : start + n], shape))
-        blocks.append(of_one)
-    return blocks
-
-
-def _folded(rows: Any, shape: tuple[int, ...]) -> Any:
-    """The rows with their first axis folded into several, where they live."""
-    axes = [*(None for _ in range(len(shape) - rows.ndim + 1)), *range(1, rows.ndim)]
-    place = _jax.sharding_of(_jax.type_of(rows), axes)
-    return jax.lax.reshape(rows, shape, out_sharding=place)
 
 
 def jacobian(
