@@ -114,8 +114,7 @@ def _qr(**how):
     "qr",
     example=lambda draw: [
         (_qr(full_matrices=False), regular(draw.complex(2, 2, 2))),
-        (_qr(full_matrices=False, pivoting=True), regular(draw.uniform(3, 2))),
-        (_qr(full_matrices=True), regular(draw.complex(3, 2))),
+        (_qr(full_matrices=True, pivoting=True), regular(draw.complex(3, 2))),
         (_qr(full_matrices=True), regular(draw.uniform(2, 3))),
     ],
 )

@@ -71,14 +71,14 @@ def down(v: Any) -> Any:
     return lax.expand_dims(v, [v.ndim])
 
 
-def inverse_gaps(w: Any) -> Any:
-    """F[i, j] = 1/(w[j] − w[i]), and 0 on the diagonal; infinite where two entries are equal."""
-    gaps = across(w) - down(w)
-    eye = identity(gaps)
-    return 1 / (gaps + eye) - eye
+def reciprocal_off_diagonal(x: Any) -> Any:
+    """1/x off the diagonal, where a zero makes it infinite, and 0 on it, where x is zero."""
+    eye = identity(x)
+    return 1 / (x + eye) - eye
 
 
 def rows(x: Any, start: int, stop: int) -> Any:
+    """The rows from `start` to `stop` − 1."""
     return lax.slice_in_dim(x, start, stop, axis=-2)
 
 
