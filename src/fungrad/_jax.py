@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.ref
 import numpy as np
 from jax._src import (
     ad_util,

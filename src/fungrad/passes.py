@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
+import jax.ref
 import numpy as np
 from jax import lax
 
@@ -304,11 +304,11 @@ def backward(
 
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
-    other = gradients.get(variable)
     if _jax.is_reference_type(variable.aval):
-        jax.ref.addupdate(other, (), g)
-    else:
-        gradients[variable] = g if other is None else _jax.add(other, g)
+        jax.ref.addupdate(gradients[variable], (), g)
+        return
+    other = gradients.get(variable)
+    gradients[variable] = g if other is None else _jax.add(other, g)
 
 
 def _pull_back(

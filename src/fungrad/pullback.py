@@ -120,7 +120,7 @@ class VJP:
         leaves = tree_leaves(self.args_res, is_leaf=lambda x: isinstance(x, _jax.NotNeeded))
         opaque = iter(self.opaque_residuals)
         read = [next(opaque) if i is None else _jax.canonical(leaves[i]) for i in sources]
-        return pullback(tree_unflatten(saved, read), *g, asked, goals)
+        return pullback(tree_unflatten(saved, read), g[0], asked, goals)
 
     def tree_flatten(self):
         return (self.args_res, self.opaque_residuals), self.program

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jax.ref
 from jax.extend.core.primitives import get_p, swap_p
 
 from fungrad import _jax, passes
