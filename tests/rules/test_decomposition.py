@@ -60,7 +60,7 @@ def functions():
 
 def test_cholesky_lu_and_qr():
     for cases in (choleskys, lus, qrs):
-        assert_agree([*cases(normal), *list(cases(complex_normal))[::2]])
+        assert_agree([*cases(normal), *list(cases(complex_normal))[1:2]])
 
 
 def test_what_is_built_on_them():

@@ -118,6 +118,25 @@ def test_under_control_flow_and_jvp():
     assert_agree([(loop, *FUNCTIONS[0][1:]), (along, *FUNCTIONS[0][1:])])
 
 
+def test_in_a_tangent_graph_the_right_hand_side_is_unknown():
+    a = triangle(normal(2, 2))
+    solvers = [jnp.linalg.solve, partial(lax.linalg.triangular_solve, left_side=True)]
+    solvers += [lambda a, b: lax.linalg.tridiagonal_solve(a[0], a[1], a[0], b)]
+
+    def at(solve):
+        @jax.custom_jvp
+        def f(b):
+            return jnp.sin(solve(a, b))
+
+        @f.defjvp
+        def f_jvp(primals, tangents):
+            return f(*primals), 3 * jnp.cos(solve(a, primals[0])) * solve(a, tangents[0])
+
+        return f
+
+    assert_agree([(at(solve), normal(2, 1)) for solve in solvers])
+
+
 def test_a_root_moves_as_the_implicit_function_theorem_says():
     w = jnp.array([0.3, -2.0])
     z = root(w)

@@ -60,7 +60,7 @@ def functions():
 
 def test_eigh_eig_and_svd():
     for cases in (eighs, eigs, svds):
-        assert_agree([*cases(normal), *list(cases(complex_normal))[:2]])
+        assert_agree([*cases(normal), *list(cases(complex_normal))[:1]])
 
 
 def test_what_is_built_on_them_also_at_equal_values():
