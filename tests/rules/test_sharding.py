@@ -1,6 +1,7 @@
 """Functions of shards, and types that say where arrays live, over eight devices against JAX."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ both_checks = pytest.mark.parametrize("check", [True, False], ids=["typed", "unt
 BOTH = P("i", "j")
 
 
-def over_mesh(specs, out=BOTH, **how):
+def over_mesh(specs: Any, out: Any = BOTH, **how: Any) -> Any:
     return partial(jax.shard_map, mesh=AUTO, in_specs=specs, out_specs=out, **how)
 
 
