@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import fungrad as fg
 
 WIDTH, DEPTH, BATCH, TOKENS, HEADS = 64, 12, 32, 16, 4
+FORMAT = jnp.float32
 
 
 class Program(NamedTuple):
@@ -27,8 +28,8 @@ def _scores(apply, params, x, labels):
 
 def _classifier(builder: Callable[..., Any], *sizes: Any, inputs: tuple[int, ...], **options: Any):
     """A model of `fungrad.models` under the cross entropy of ten classes."""
-    apply, params = builder(*sizes, key=jax.random.key(0), dtype=jnp.float32, **options)
-    x = jax.random.normal(jax.random.key(1), (BATCH, *inputs))
+    apply, params = builder(*sizes, key=jax.random.key(0), dtype=FORMAT, **options)
+    x = jax.random.normal(jax.random.key(1), (BATCH, *inputs), FORMAT)
     labels = jnp.arange(BATCH) % 10
     return Program(partial(_scores, apply), (params, x, labels))
 
@@ -41,8 +42,8 @@ def _layer(h, w):
 
 
 def _block(h, weights):
-    norm = jnp.ones(WIDTH), jnp.zeros(WIDTH)
-    linear = [(w, jnp.zeros(w.shape[0])) for w in weights["attention"]]
+    norm = jnp.ones(WIDTH, FORMAT), jnp.zeros(WIDTH, FORMAT)
+    linear = [(w, jnp.zeros(w.shape[0], FORMAT)) for w in weights["attention"]]
     inner = fg.layers.layer_norm(h, *norm)
     h = h + fg.layers.multi_head_attention(inner, *linear, heads=HEADS)
     inner = jax.nn.gelu(fg.layers.linear(fg.layers.layer_norm(h, *norm), weights["enter"]))
@@ -60,7 +61,7 @@ def _scanned(step, weights, h):
     return jnp.mean(h**2)
 
 
-SQUARE = jax.ShapeDtypeStruct((DEPTH, WIDTH, WIDTH), jnp.float32)
+SQUARE = jax.ShapeDtypeStruct((DEPTH, WIDTH, WIDTH), FORMAT)
 BLOCK = {
     "attention": [SQUARE] * 4,
     "enter": SQUARE.update(shape=(DEPTH, 2 * WIDTH, WIDTH)),
@@ -71,7 +72,7 @@ BLOCK = {
 def _deep(over: Callable[..., Any], step: Callable[..., Any], weights: Any, *tokens: int):
     draw = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2, batch_axis=0)
     weights = jax.tree.map(lambda w: draw(jax.random.key(0), w.shape, w.dtype), weights)
-    h = jax.random.normal(jax.random.key(1), (BATCH, *tokens, WIDTH))
+    h = jax.random.normal(jax.random.key(1), (BATCH, *tokens, WIDTH), FORMAT)
     return Program(partial(over, step), (weights, h))
 
 
