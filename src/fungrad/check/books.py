@@ -124,11 +124,14 @@ def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case 
         return None
     moved = replace(example, arguments=in_format(example.arguments, dtype))
     if isinstance(entry, CallRule):
-        case = case_of(example.function, moved.arguments, partial(vjp, rules=book))
-        return replace(case, name=repr(entry.primitive), kink=example.kink)
+        return _of_program(entry, moved, book)
     assert isinstance(entry, Rule)
     if dtype == "float64":
-        return _of_node(entry, node_of(moved, entry.primitive), example.kink, book)
+        try:
+            node = node_of(moved, entry.primitive)
+        except LookupError:  # it stands inside of a call only, such as across a mesh
+            return _of_program(entry, moved, book)
+        return _of_node(entry, node, example.kink, book)
     try:
         low = _of_node(entry, node_of(moved, entry.primitive), example.kink, book)
     except (LookupError, NotImplementedError, TypeError, ValueError):
@@ -136,6 +139,12 @@ def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case 
     wide = replace(example, arguments=in_format(moved.arguments, "float64"))
     exact = _of_node(entry, node_of(wide, entry.primitive), example.kink, book)
     return low and replace(low, exact=exact, narrow=True)
+
+
+def _of_program(entry: AnyRule, example: Example, book: Rulebook) -> Case:
+    """The case of a whole example."""
+    case = case_of(example.function, example.arguments, partial(vjp, rules=book))
+    return replace(case, name=repr(entry.primitive), kink=example.kink)
 
 
 def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None:

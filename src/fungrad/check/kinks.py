@@ -26,7 +26,7 @@ _COARSE = 1e-2  # an error of slopes, relative to them, above which they say not
 
 
 class Judgement(NamedTuple):
-    """What one-sided slopes say of an entry, "kink", "right", "fault" or "doubt", and the slopes."""
+    """What one-sided slopes say of an entry ("kink", "right", "fault", "doubt"), and the slopes."""
 
     verdict: str
     low: float

@@ -1,0 +1,85 @@
+"""Right rules, of the kinds that a prover may take for wrong."""
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+
+import fungrad as fg
+from tests.check.faults import complex_normal, matmul, normal, right, ruled, scale, tanh
+
+
+def _callback(x):
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    return jax.pure_callback(np.tanh, shape, x, vmap_method="expand_dims")
+
+
+def _relu_one_at_zero(residuals, g):
+    return (jnp.where(residuals[0] >= 0, g, jnp.zeros_like(g)),)
+
+
+def _logsumexp_backward(residuals, g):
+    x, z = residuals
+    return (g * jnp.exp(x - z),)
+
+
+def _logsumexp_forward(x):
+    z = jax.nn.logsumexp(x)
+    return z, (x, z)
+
+
+def _newton_sqrt(x):
+    def better(y):
+        return (y + x / y) / 2
+
+    return lax.while_loop(lambda y: jnp.any(abs(y * y - x) > 1e-6 * x), better, x)
+
+
+# name: function, arguments, options
+RIGHT = {
+    "tanh": (ruled(tanh, right), (normal(4, 5),), {"dtypes": ["float64", "bfloat16", "float16"]}),
+    "entries of many sizes": (ruled(tanh, right), (normal(50) * jnp.exp(normal(50)),), {}),
+    "matmul in bfloat16": (
+        ruled(matmul, lambda res, g: (g @ res[1].T, res[0].T @ g)),
+        (normal(8, 30, dtype="bfloat16"), normal(30, 4, dtype="bfloat16")),
+        {},
+    ),
+    "complex numbers": (
+        ruled(
+            lambda z: jnp.abs(z) ** 2,
+            lambda res, g: (2 * g.astype(res[0].dtype) * res[0].conj(),),
+        ),
+        (complex_normal(3),),
+        {},
+    ),
+    "another choice at a kink": (
+        ruled(jax.nn.relu, _relu_one_at_zero),
+        (jnp.asarray([-1.0, 0.0, 2.0], "float32"),),
+        {},
+    ),
+    "sums that cancel": (
+        ruled(lambda x: jax.nn.logsumexp(x), _logsumexp_backward, _logsumexp_forward),
+        (10 * normal(300),),
+        {"dtypes": ["bfloat16"]},
+    ),
+    "a callback, which has differences only": (
+        ruled(_callback, right, lambda x: (_callback(x), (x,))),
+        (normal(6),),
+        {},
+    ),
+    "a while loop, which has differences only": (
+        ruled(_newton_sqrt, lambda res, g: (g / (2 * jnp.sqrt(res[0])),)),
+        (jnp.exp(normal(4)),),
+        {},
+    ),
+    "an integer argument": (
+        ruled(scale, lambda res, g: (g * res[1].astype(g.dtype), None)),
+        (normal(3), jnp.asarray([2, 3, 2])),
+        {},
+    ),
+    "a function of fungrad.custom": (
+        fg.custom(tanh, lambda g, out, x: g * (1 - out * out)),
+        (normal(5),),
+        {},
+    ),
+}
