@@ -323,7 +323,7 @@ def test_a_pullback_is_a_pytree_of_what_was_kept():
     same(jax.tree.map(partial(jnp.multiply, 1.0), pullback)(y), pullback(y))
 
 
-# --- What a pullback shows of itself ----------------------------------------------------------------
+# --- What a pullback shows of itself --------------------------------------------------------------
 
 
 def test_arguments_may_be_dropped_and_put_back():

@@ -333,9 +333,11 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
         def read(*arguments):
             try:
                 return _call_again(fun, arguments)
-            except core.ConcretizationTypeError:
+            except jax.errors.ConcretizationTypeError:
                 here, values = arguments[places], map(core.to_concrete_value, tracers)
-                known = [x if value is None else value for x, value in zip(here, values)]
+                known = [
+                    x if value is None else value for x, value in zip(here, values, strict=True)
+                ]
 
             def at(*chosen):
                 every = list(arguments)
@@ -349,6 +351,8 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
 
 class _TracerAtValue(pe.DynamicJaxprTracer):
     __slots__ = ()
+
+    _trace: _TraceAtValues
 
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
