@@ -65,7 +65,7 @@ check_output_dtype = api._check_output_dtype_revderiv
 check_scalar = api._check_scalar
 check_cotangents = api._vjp_check_ct_avals
 
-CHOLESKY_READS_LOWER_HALF = jax.version.__version_info__ >= (0, 11)
+CHOLESKY_READS_LOWER_HALF = jax.__version_info__ >= (0, 11)
 """Whether JAX's gradient of cholesky lies on the half that is read; before, it lay on both."""
 
 
