@@ -121,7 +121,9 @@ def _brings(equation: Any, needed: set[Any]) -> bool:
 
 
 def references(graph: Any, active: Sequence[bool]) -> list[Any]:
-    """The active inputs of the graph that are references."""
+    """The active inputs of the graph that are references; none if it uses none."""
+    if not graph.jaxpr.effects:
+        return []
     inputs = zip(graph.jaxpr.invars, active, strict=True)
     return [v for v, a in inputs if a and _jax.is_reference_type(v.aval)]
 
@@ -191,9 +193,9 @@ def plan(
             elif not isinstance(rule, Rule):
                 missed = settings.missed or by_jax
                 rule, halves = None, missed(equation, rule, takes, brings, settings)
-            held = [v for v, a in zip(equation.invars, takes, strict=True) if a]
-            held = tuple(v for v in held if _jax.is_reference_type(v.aval))
-            step = Step(equation, rule, takes, brings, halves, held)
+            held = zip(equation.invars, takes, strict=True) if equation.effects else ()
+            held = (v for v, a in held if a and _jax.is_reference_type(v.aval))
+            step = Step(equation, rule, takes, brings, halves, tuple(held))
         steps.append(step)
     return steps[::-1]
 
@@ -249,7 +251,7 @@ def _that_steps_read(steps: Sequence[Step | None], values: dict[Any, Any]) -> di
         for step in steps
         if step is not None and step.halves is None
         for v in (*step.equation.invars, *step.equation.outvars)
-        if not (isinstance(v, _jax.Literal) or _jax.is_reference_type(v.aval))
+        if not isinstance(v, _jax.Literal)
     }
     return {v: values[v] for v in variables if not isinstance(values[v], _jax.Unknown)}
 
@@ -276,7 +278,8 @@ def backward(
     for variable, entry in zip(graph.jaxpr.outvars, g, strict=True):
         if entry is not None and not isinstance(variable, _jax.Literal):
             _accumulate(gradients, variable, entry)
-    gradients.update(zip(references(graph, active), held, strict=True))
+    mutable = references(graph, active)
+    gradients.update(zip(mutable, held, strict=False))
     for i, step in reversed(list(enumerate(steps))):
         if step is None:
             continue
@@ -297,16 +300,18 @@ def backward(
                 if not asked or variable in passive:
                     continue
                 answer = answer() if callable(answer) else answer
-                if answer is not None:
-                    _accumulate(gradients, variable, _fit(answer, variable.aval, step))
+                if answer is None:
+                    continue
+                answer = _fit(answer, variable.aval, step)
+                if variable in step.references:
+                    jax.ref.addupdate(gradients[variable], (), answer)
+                else:
+                    _accumulate(gradients, variable, answer)
     kept = [v for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
-    return [None if _jax.is_reference_type(v.aval) else gradients.get(v) for v in kept]
+    return [None if v in mutable else gradients.get(v) for v in kept]
 
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
-    if _jax.is_reference_type(variable.aval):
-        jax.ref.addupdate(gradients[variable], (), g)
-        return
     other = gradients.get(variable)
     gradients[variable] = g if other is None else _jax.add(other, g)
 
