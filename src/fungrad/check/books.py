@@ -83,7 +83,7 @@ def rulebook(
     each = [
         rule(entry.primitive, rules=book, dtypes=dtypes, witnesses=witnesses)
         for entry in book
-        if _with_example(entry).example is not None
+        if not isinstance(entry, Gap) and _with_example(entry).example is not None
     ]
     counts = [verdict.compared for verdict in each]
     names = dict.fromkeys(name for some in counts for name in some)
@@ -111,10 +111,8 @@ def cases_of(name: str, book: Rulebook, dtypes: Sequence[str]) -> list[Case]:
 
 def _with_example(entry: AnyRule) -> AnyRule:
     """A rule that replaces another one is proven at the examples of that."""
-    known = entry.primitive in default
-    if entry.example is not None or not known:
-        return entry
-    return replace(entry, example=default[entry.primitive].example)
+    replaces = isinstance(entry, Rule) and entry.example is None and entry.primitive in default
+    return replace(entry, example=default[entry.primitive].example) if replaces else entry
 
 
 def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case | None:
