@@ -75,3 +75,10 @@ def test_a_value_that_an_effect_makes_is_not_made_twice():
     with pytest.raises(jax.errors.TracerBoolConversionError):
         fg.grad(fun)(1.0)
     assert not calls
+
+
+def test_nothing_leaks():
+    """Where JAX looks for leaked tracers, rules of custom functions are read as under `jax.jit`."""
+    with jax.checking_leaks():
+        same(fg.grad(jax.nn.relu)(1.0), jax.grad(jax.nn.relu)(1.0))
+        same(fg.grad(halvings)(3.0), jax.grad(halvings)(3.0))
