@@ -165,7 +165,7 @@ def keep_last(gradients, variable, g):
     gradients[variable] = g
 
 
-def take_first(g, shape):
+def take_first(g, shape, sharding):
     """The first of the entries that broadcasting made, instead of their sum."""
     added = g.ndim - len(shape)
     g = g[(0,) * added]
@@ -189,7 +189,7 @@ def test_mistakes_in_the_passes_are_noticed(monkeypatch, part, mistake, programs
 
 
 def test_a_sum_left_out_is_refused(monkeypatch):
-    monkeypatch.setattr(passes, "sum_to", lambda g, shape: g)
+    monkeypatch.setattr(passes, "sum_to", lambda g, shape, sharding: g)
     with pytest.raises(fg.RuleError, match=r"the rule of 'mul' .* float64\[3\] .* float64\[\]"):
         fg.grad(lambda s: jnp.sum(lax.mul(x, s)))(2.0)
 

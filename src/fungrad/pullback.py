@@ -123,10 +123,12 @@ class VJP:
         return pullback(tree_unflatten(saved, read), g[0], asked, goals)
 
     def tree_flatten(self):
+        """The arrays that it reads, and the program: what makes it a pytree."""
         return (self.args_res, self.opaque_residuals), self.program
 
     @classmethod
     def tree_unflatten(cls, program, children):
+        """The pullback with other arrays."""
         return cls(program, *children)
 
 
