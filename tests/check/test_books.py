@@ -55,6 +55,12 @@ def test_an_unknown_witness_is_named():
         fg.check.rule("tanh", witnesses=["oracle"])
 
 
+def test_a_rule_without_example_is_refused():
+    book = fg.rules.replace({"softplus": lambda g, out, x: g})
+    with pytest.raises(ValueError, match="the rule of 'softplus' has no example"):
+        fg.check.rule("softplus", rules=book)
+
+
 def test_what_has_no_gradient_is_refused():
     with pytest.raises(TypeError, match="was given no array of floats"):
         fg.check.assert_vjp(jnp.sign, jnp.arange(3))

@@ -113,7 +113,8 @@ class Verdict:
     def __str__(self) -> str:
         spoke = [f"{name} {count}" for name, count in self.compared.items() if count]
         if self.passed:
-            head = f"✓ {self.subject}: all witnesses agree"
+            agreed = "all witnesses agree" if spoke else "no witness had anything to say"
+            head = f"{'✓' if spoke else '·'} {self.subject}: {agreed}"
         else:
             worst = self.faults[0]
             place = f" at {worst.place}" if worst.place else ""
