@@ -127,11 +127,13 @@ def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case 
     moved = replace(example, arguments=in_format(example.arguments, dtype))
     if isinstance(entry, CallRule):
         try:
-            return _of_program(entry, moved, book)
-        except TypeError:
+            case = _of_program(entry, moved, book)
+            jax.jit(case.function).lower(*case.points).compile()
+        except (NotImplementedError, TypeError):
             if dtype == "float64":
                 raise
-            return None  # the example holds numbers of float64
+            return None  # JAX has it, or the example is, in wider formats only
+        return replace(case, narrow=dtype != "float64" and case.exact is not None)
     assert isinstance(entry, Rule)
     if dtype == "float64":
         try:
