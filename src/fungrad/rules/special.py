@@ -66,13 +66,17 @@ def _second_polygamma(x):
     return lax.polygamma(lax.full_like(x, 2), x)
 
 
-@elementwise("igamma", example=lambda draw: (draw.positive(3), draw.positive(3)))
+def _positive_pairs(draw):
+    return [(draw.positive(3), draw.positive(3)), (draw.positive(2, 1), draw.positive(1, 3))]
+
+
+@elementwise("igamma", example=_positive_pairs)
 def igamma(g, z, a, x):
     """z = γ(a, x)/Γ(a)        ∂z/∂x = diag(xᵃ⁻¹ e⁻ˣ/Γ(a))        ∂z/∂a by its power series"""
     return lambda: g * lax.igamma_grad_a(a, x), lambda: g * _gamma_density(a, x)
 
 
-@elementwise("igammac", example=lambda draw: (draw.positive(3), draw.positive(3)))
+@elementwise("igammac", example=_positive_pairs)
 def igammac(g, z, a, x):
     """z = 1 − γ(a, x)/Γ(a)        ∂z/∂x = −diag(xᵃ⁻¹ e⁻ˣ/Γ(a))        ∂z/∂a by its power series"""
     return lambda: -g * lax.igamma_grad_a(a, x), lambda: -g * _gamma_density(a, x)
@@ -81,13 +85,19 @@ def igammac(g, z, a, x):
 def _gamma_density(a, x):
     # At x = ∞ the logarithm would be ∞ − ∞.
     density = lax.exp(_times(a - 1, lax.log(x)) - x - lax.lgamma(a))
-    return lax.select(x == math.inf, lax.full_like(density, 0), density)
+    return _zero_where(x == math.inf, density)
 
 
 def _times(k, logarithm):
     """k log x, but 0 where k = 0: the density is xᵏ, and 0⁰ = 1, where JAX's gradient is NaN."""
     product = k * logarithm
-    return lax.select(k == 0, lax.full_like(product, 0), product)
+    return _zero_where(k == 0, product)
+
+
+def _zero_where(condition, z):
+    """z, but 0 where the condition holds, which broadcasts as the inputs do."""
+    axes = range(z.ndim - condition.ndim, z.ndim)
+    return lax.select(lax.broadcast_in_dim(condition, z.shape, axes), lax.full_like(z, 0), z)
 
 
 # --- The beta function ----------------------------------------------------------------------
