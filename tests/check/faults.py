@@ -1,7 +1,7 @@
 """Wrong rules, of the kinds that people write, each with the place that a verdict must name.
 
 A fault is a `custom_vjp` function with its arguments; the names of its kinds are those of the
-tests. `place` is the argument, or the argument and the index, of the entry that is wrong.
+tests. A verdict must name the argument, and the index if there is one, and the witness suffices.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class Fault:
     args: tuple[Any, ...]
     argument: str = ""
     index: tuple[int, ...] | None = None
-    witness: str = ""
+    witness: str = "reference"
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -145,14 +145,13 @@ FAULTS = {
         (normal(100, 100),),
         "x",
         (31, 41),
-        options={"witnesses": ["reference"]},
     ),
     "one entry by 0.1 %, by differences": Fault(
         ruled(tanh, lambda res, g: ((g * slope(*res)).at[31, 4].mul(1.001),)),
         (normal(40, 5),),
         "x",
         (31, 4),
-        options={"witnesses": ["differences"]},
+        witness="differences",
     ),
     "all entries by 0.2 %": Fault(
         ruled(tanh, lambda res, g: (1.002 * g * slope(*res),)), (normal(4, 5),), "x"

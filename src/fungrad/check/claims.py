@@ -97,12 +97,12 @@ def prove(
     raised: list[Disagreement | Raised] = []
     with formats_of([x for case in cases for x in (*case.points, *case.g)]):
         try:
-            sound, claims = list(cases), _numbers(witness, cases, measure=False)
+            sound, claims = list(cases), numbers_of(witness, cases, measure=False)
         except Exception:  # of any type: what the code under test raises is its verdict
             sound, claims = [], []
             for case in cases:
                 try:
-                    claims += _numbers(witness, [case], measure=False)
+                    claims += numbers_of(witness, [case], measure=False)
                     sound.append(case)
                 except Exception as error:
                     raised.append(Raised(case, name, error))
@@ -113,7 +113,7 @@ def prove(
         measured = all(claim.is_measured for some in claims for claim in some)
         doubtful = [case for case, wrong in found if wrong and not measured]
         if doubtful:
-            both = _numbers(witness, doubtful, measure=True)
+            both = numbers_of(witness, doubtful, measure=True)
             found = [
                 (case, list(compare(name, case, *pair)))
                 for case, pair in zip(doubtful, both, strict=True)
@@ -122,7 +122,7 @@ def prove(
     return raised + [wrong for _, several in found for wrong in several], compared
 
 
-def _numbers(witness: Witness, cases: Sequence[Case], measure: bool) -> list[Any]:
+def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[Any]:
     """The claims at each case, as NumPy arrays; with the spreads of their numbers to `measure`."""
 
     def claims(at):
@@ -133,19 +133,19 @@ def _numbers(witness: Witness, cases: Sequence[Case], measure: bool) -> list[Any
     leaves, tree = jax.tree.leaves(at), jax.tree.structure(shape)
 
     def run(*leaves):
-        numbers = jaxpr_as_fun(program)(*leaves)
-        return (numbers, spread(program, leaves)) if measure else numbers
+        found = jaxpr_as_fun(program)(*leaves)
+        return (found, spread(program, leaves)) if measure else found
 
     # A program whose arguments are constants takes XLA a third of the time: it has them folded.
     if sum(x.size for x in leaves) < _CONSTANTS:
         compiled = jax.jit(lambda: run(*leaves), compiler_options=_QUICK)
-        numbers = jax.device_get(compiled())
+        found = jax.device_get(compiled())
     else:
-        numbers = jax.device_get(jax.jit(run)(*leaves))
+        found = jax.device_get(jax.jit(run)(*leaves))
     if measure:
-        values, moves = (jax.tree.unflatten(tree, x) for x in numbers)
+        values, moves = (jax.tree.unflatten(tree, x) for x in found)
         return list(zip(values, moves, strict=True))
-    return jax.tree.unflatten(tree, numbers)
+    return jax.tree.unflatten(tree, found)
 
 
 def compare(

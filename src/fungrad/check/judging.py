@@ -18,23 +18,28 @@ from fungrad.check.witnesses import WITNESSES, differences_everywhere
 
 # These are heard at the points themselves; where they find kinks, the others go a step aside.
 _FIRST = ("reference", "differences")
+# These run a function's pullback step by step, or at points of their own.
+_OF_FUNCTIONS = ("calls", "zeros")
 
 
 def verdict_on(
     subject: str, cases: Sequence[Case], witnesses: Sequence[str] | None = None
 ) -> Verdict:
     """The verdict of some witnesses, all unless they are named, on cases of one subject."""
-    chosen = list(WITNESSES) if witnesses is None else list(witnesses)
+    known = [*WITNESSES, *_OF_FUNCTIONS]
+    chosen = known if witnesses is None else list(witnesses)
     for name in chosen:
-        if name not in WITNESSES:
-            raise ValueError(f"witnesses: there is no {name!r}, only {list(WITNESSES)}")
+        if name not in known:
+            raise ValueError(f"witnesses: there is no {name!r}, only {known}")
     findings = [finding for case in cases for finding in _contract(case)]
-    findings += [finding for case in cases for finding in _calls(case)]
+    if "calls" in chosen:
+        findings += [finding for case in cases for finding in _calls(case)]
     contracts = {f.where for f in findings if f.witness == "contract"}
     sound = [case for case in cases if case.where not in contracts]
     compared: dict[str, int] = {}
     bent: list[Case] = []
-    for name in sorted(chosen, key=lambda name: name not in _FIRST):
+    traced = [name for name in chosen if name in WITNESSES]
+    for name in sorted(traced, key=lambda name: name not in _FIRST):
         at = [case.moved() if any(case is k for k in bent) else case for case in sound]
         if name != "rounding":
             at = [case if case.exact is None else case.exact for case in at if not case.narrow]
@@ -53,7 +58,7 @@ def verdict_on(
                 if not isinstance(failure, Disagreement) or failure.about == "entries"
                 for finding in _sorted_out(failure)
             ]
-    if witnesses is None:
+    if "zeros" in chosen:
         findings += _at_zeros([case for case in sound if case.vjp is not None and not case.narrow])
     findings.sort(key=lambda f: (f.kind != "fault", f.argument == _DIRECTION))
     return Verdict(subject, tuple(findings), compared)
