@@ -208,14 +208,6 @@ FAULTS = {
         ({"w": normal(2), "b": normal(2)},),
         "p['b']",
     ),
-    "a gradient for an integer": Fault(
-        ruled(
-            scale,
-            lambda res, g: (g * res[1].astype(g.dtype), g * res[0]),
-        ),
-        (normal(3), jnp.asarray([2, 3, 2])),
-        "",
-    ),
     "a factor that is off by one": Fault(
         ruled(scale, lambda res, g: (g * (res[1] + 1).astype(g.dtype), None)),
         (normal(3), jnp.asarray([2, 3, 2])),

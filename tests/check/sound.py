@@ -80,6 +80,22 @@ RIGHT = {
         (normal(3), jnp.asarray([2, 3, 2])),
         {},
     ),
+    "a gradient for an integer, which JAX drops": (
+        ruled(scale, lambda res, g: (g * res[1].astype(g.dtype), g * res[0])),
+        (normal(3), jnp.asarray([2, 3, 2])),
+        {},
+    ),
+    "half of the work in bfloat16": (
+        ruled(
+            lambda a, b: (a.astype("bfloat16") @ b.astype("bfloat16")).astype(a.dtype),
+            lambda res, g: (
+                (g.astype("bfloat16") @ res[1].T.astype("bfloat16")).astype(g.dtype),
+                (res[0].T.astype("bfloat16") @ g.astype("bfloat16")).astype(g.dtype),
+            ),
+        ),
+        (normal(3, 30), normal(30, 2)),
+        {"witnesses": ["reference", "rounding"]},
+    ),
     "a function of fungrad.custom": (
         fg.custom(tanh, lambda g, out, x: g * (1 - out * out)),
         (normal(5),),

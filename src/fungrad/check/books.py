@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import jax
 
-from fungrad import _jax
 from fungrad.check.arrays import in_format, is_complex, is_float
 from fungrad.check.cases import Case, pull_by
 from fungrad.check.examples import Example, examples
@@ -171,11 +169,6 @@ def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None
     def through(g, points):
         return pull_by(partial(vjp, rules=strict), node.own_floats)(g, points)
 
-    def blind(g, points, chosen):
-        unknown = [_unknown(z) if is_float(z) else z for z in node.outputs(*points)]
-        unseen = [_unknown(x) if i in chosen else x for i, x in enumerate(points)]
-        return node.gradients(entry, g, unseen, unknown, of=chosen)
-
     strict = book.replace({}, strict=True)
     case = Case(
         name=repr(entry.primitive),
@@ -188,14 +181,10 @@ def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None
         reference=node.function,
         kink=kink or entry.reason is not None,
         engine=through,
-        blind=None if entry.reason else blind,
+        blind=None if entry.reason else partial(node.blind, entry),
     )
     try:
         jax.eval_shape(case.by_reference, list(case.g), list(case.points))
     except NotImplementedError:  # JAX has no rule for it, or not for these parameters
         return replace(case, reference=None)
     return case
-
-
-def _unknown(x: Any) -> Any:
-    return _jax.Unknown(_jax.type_of(x))

@@ -12,6 +12,7 @@ import numpy as np
 from jax import numpy as jnp
 
 from fungrad.check.arrays import Arrays, formats_of, random_like
+from fungrad.check.programs import formats
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,16 @@ class Case:
         # Also where the witness that asks is being traced.
         with jax.ensure_compile_time_eval(), formats_of([*case.points, *case.g]):
             return jax.device_get(jax.jit(pull)(list(case.g), list(case.points)))
+
+    @cached_property
+    def coarsest(self) -> float:
+        """The largest eps of the formats that the function computes in.
+
+        Its gradient has no reason to be computed in a coarser one.
+        """
+        with formats_of([*self.points, *self.g]):
+            graph = jax.make_jaxpr(self.function)(*self.points)
+        return max(float(jnp.finfo(dtype).eps) for dtype in formats(graph))
 
     def moved(self) -> Case:
         """The case at points nearby, which are at no kink by chance."""

@@ -113,7 +113,7 @@ def prove(
         measured = all(claim.is_measured for some in claims for claim in some)
         doubtful = [case for case, wrong in found if wrong and not measured]
         if doubtful:
-            both = numbers_of(witness, doubtful, measure=True)
+            both = [numbers_of(witness, [case], measure=True)[0] for case in doubtful]
             found = [
                 (case, list(compare(name, case, *pair)))
                 for case, pair in zip(doubtful, both, strict=True)
@@ -129,12 +129,13 @@ def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[A
         return [witness(case, g, points) for case, (g, points) in zip(cases, at, strict=True)]
 
     at = [(list(case.g), list(case.points)) for case in cases]
+    coarsest = max(case.coarsest for case in cases) if measure else 0.0
     program, shape = jax.make_jaxpr(claims, return_shape=True)(at)
     leaves, tree = jax.tree.leaves(at), jax.tree.structure(shape)
 
     def run(*leaves):
         found = jaxpr_as_fun(program)(*leaves)
-        return (found, spread(program, leaves)) if measure else found
+        return (found, spread(program, leaves, coarsest)) if measure else found
 
     # A program whose arguments are constants takes XLA a third of the time: it has them folded.
     if sum(x.size for x in leaves) < _CONSTANTS:

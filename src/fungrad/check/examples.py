@@ -12,7 +12,7 @@ An example is a function with its arguments. A rule gives its examples lazily, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -92,17 +92,6 @@ class Example:
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
     kink: bool = False
-
-    def in_format(self, dtype: str) -> Example:
-        """The example with its floats in another format, such as "float32"."""
-        complex_of = {"float32": "complex64", "float64": "complex128"}
-
-        def convert(x):
-            if jnp.issubdtype(x.dtype, jnp.complexfloating):
-                return x.astype(complex_of[dtype])
-            return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-
-        return replace(self, arguments=jax.tree.map(convert, self.arguments))
 
 
 def examples(rule: Any, seed: int = 0) -> list[Example]:

@@ -103,6 +103,16 @@ class Node:
         asked = self.active if of is None else [self.active[k] for k in of]
         return [self.in_domain(_fit(given[i], inputs[i], rule.broadcasts)) for i in asked]
 
+    def blind(self, rule: Rule, g: Arrays, points: Arrays, chosen: Sequence[int]) -> list[Any]:
+        """The gradients of the chosen points; their values, and the outputs', are unknown."""
+        out = [_unknown(z) if is_float(z) else z for z in self.outputs(*points)]
+        unseen = [_unknown(x) if i in chosen else x for i, x in enumerate(points)]
+        return self.gradients(rule, g, unseen, out, of=chosen)
+
+
+def _unknown(x: Any) -> Any:
+    return _jax.Unknown(_jax.type_of(x))
+
 
 def _constant(function: Any, *inputs: Any) -> Any:
     return function(*map(lax.stop_gradient, inputs))

@@ -9,6 +9,7 @@ import jax
 from jax import lax
 
 from fungrad import _jax
+from fungrad.check.arrays import is_float
 
 Bind = Callable[[Any, Sequence[Any]], list[Any]]
 
@@ -84,6 +85,15 @@ def without_authored_rules(flat: Callable[..., list[Any]]) -> Callable[..., list
         return walk(graph, leaves, _jax.bind, CALLS | {"custom_vjp_call"})
 
     return plain
+
+
+def formats(graph: Any) -> set[Any]:
+    """The formats of all floats in a program, those of its inner graphs included."""
+    jaxpr = graph.jaxpr
+    variables = [*jaxpr.invars, *(v for equation in jaxpr.eqns for v in equation.outvars)]
+    types = [v.aval for v in variables if hasattr(v.aval, "dtype") and is_float(v.aval)]
+    inner = [part for equation in jaxpr.eqns for part in _jax.subgraphs(equation)]
+    return {x.dtype for x in types}.union(*map(formats, inner))
 
 
 def primitives(graph: Any) -> set[str]:

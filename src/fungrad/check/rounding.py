@@ -57,17 +57,21 @@ _BY_LIBRARY = frozenset(
 # fmt: on
 
 
-def spread(graph: Any, inputs: Sequence[Any]) -> list[Any]:
-    """How far each output of a program moves by rounding; zeros for those that are no floats."""
-    results = _run(graph, inputs, None)
+def spread(graph: Any, inputs: Sequence[Any], coarsest: float) -> list[Any]:
+    """How far each output of a program moves by rounding; zeros for those that are no floats.
+
+    Operations in formats with an eps above `coarsest` are granted that eps only.
+    """
+    results = _run(graph, inputs, None, coarsest)
 
     def moved(sample):
-        return [_distance(x, y) for x, y in zip(_run(graph, inputs, sample), results, strict=True)]
+        found = _run(graph, inputs, sample, coarsest)
+        return [_distance(x, y) for x, y in zip(found, results, strict=True)]
 
     return [x.max(0) for x in lax.map(moved, jnp.arange(1, SAMPLES + 1, dtype="float32"))]
 
 
-def _run(graph: Any, inputs: Sequence[Any], sample: Any) -> list[Any]:
+def _run(graph: Any, inputs: Sequence[Any], sample: Any, coarsest: float) -> list[Any]:
     places = iter(range(1, 10**9))
 
     def bind(equation, arguments):
@@ -75,21 +79,22 @@ def _run(graph: Any, inputs: Sequence[Any], sample: Any) -> list[Any]:
         if sample is None or name in _EXACT:
             return _jax.bind(equation, arguments)
         if name not in _SINGLE | _BY_LIBRARY:
-            arguments = [_disturbed(x, next(places), sample) for x in arguments]
+            arguments = [_disturbed(x, next(places), sample, coarsest) for x in arguments]
         off = _OFF if name in _BY_LIBRARY else 1
         outputs = _jax.bind(equation, arguments)
-        return [_disturbed(z, next(places), sample, off) for z in outputs]
+        return [_disturbed(z, next(places), sample, coarsest, off) for z in outputs]
 
     return walk(graph, inputs, bind, CALLS | AUTHORED)
 
 
-def _disturbed(x: Any, place: int, sample: Any, off: int = 1) -> Any:
+def _disturbed(x: Any, place: int, sample: Any, coarsest: float, off: int = 1) -> Any:
     """x (1 ± off · eps); signs differ from entry to entry, place to place, sample to sample."""
     if not _jax.is_differentiable(_jax.type_of(_jax.canonical(x))):
         return x
     x = jnp.asarray(x)
     is_narrow = jnp.finfo(x.dtype).bits // (2 if is_complex(x) else 1) < 32
-    eps = eps_of(x) * (1 if is_narrow else off)  # 16 bits are rounded from a result in 32
+    # 16 bits are rounded from a result in 32.
+    eps = min(eps_of(x), coarsest) * (1 if is_narrow else off)
     real = jnp.zeros((), x.dtype).real.dtype
     entry = lax.iota("float32", x.size).reshape(x.shape)
     mixed = jnp.sin(entry * np.float32(12.9898) + sample * np.float32(place * 0.61803 + 0.7))

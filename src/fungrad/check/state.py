@@ -66,5 +66,5 @@ def _wrong(case: Case, how: str, got: Any, want: Any, moves: Any) -> list[Disagr
 
 def _moves(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     program = jax.make_jaxpr(case.pull)(g, points)
-    moves = jax.device_get(jax.jit(lambda *x: spread(program, x))(*g, *points))
+    moves = jax.device_get(jax.jit(lambda *x: spread(program, x, case.coarsest))(*g, *points))
     return [Claim(moves, moves)]

@@ -226,19 +226,19 @@ def linear_inputs(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     want = case.pull(g, points)
     claims = []
     for chosen in [*([i] for i in range(len(points))), list(range(len(points)))]:
-        if _is_linear(case, g, points, chosen):
+        if is_linear(case.function, g, points, chosen):
             got = case.blind(g, points, chosen)
             paths = tuple(case.paths[i] for i in chosen)
             claims.append(Claim(got, [want[i] for i in chosen], paths=paths))
     return claims
 
 
-def _is_linear(case: Case, g: Arrays, points: Arrays, chosen: Sequence[int]) -> bool:
-    """Whether JAX can transpose the node by the chosen ones of its points."""
+def is_linear(function: Any, g: Arrays, points: Arrays, chosen: Sequence[int]) -> bool:
+    """Whether JAX can transpose a function by the chosen ones of its arguments."""
 
     def f(*xs):
         given = dict(zip(chosen, xs, strict=True))
-        return case.function(*(given.get(i, x) for i, x in enumerate(points)))
+        return function(*(given.get(i, x) for i, x in enumerate(points)))
 
     try:
         jax.linear_transpose(f, *(points[i] for i in chosen))(list(g))
