@@ -8,7 +8,7 @@ same rule in other number formats. `check` compiles a witness and compares.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,9 +19,21 @@ from jax import numpy as jnp
 from jax.extend.core import jaxpr_as_fun
 
 import fungrad as fg
-from fungrad import _jax
+from fungrad.check.arrays import (
+    Arrays,
+    conjugates,
+    flattened,
+    folded,
+    in_format,
+    inner,
+    is_complex,
+    random_like,
+    widest,
+)
+from fungrad.check.examples import Example
+from fungrad.check.nodes import Node, node_of
+from fungrad.check.witnesses import is_linear
 from fungrad.rulebook import Rule
-from tests.nodes import Arrays, Node, is_complex, is_float, random_like
 
 RTOL = 1e-12
 
@@ -99,9 +111,23 @@ def pull_back(node: Node, g: Arrays, points: Arrays) -> list[Any]:
     return list(jax.vjp(node.function, *points)[1](g))
 
 
-def inner(g: Arrays, x: Arrays) -> Any:
-    """Re Σ g x: how far the loss moves when values move by x and their gradients are g."""
-    return sum((jnp.real(jnp.sum(a * b)).astype(float) for a, b in zip(g, x, strict=True)), 0.0)
+# --- Nodes in other formats -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LowNode(Node):
+    """A node in another number format, with the same one in float64."""
+
+    exact: Node
+
+
+def low_node_of(example: Example, primitive: str, dtype: str) -> LowNode:
+    """The node in another format, which knows the node in float64 at the same numbers."""
+    low = replace(example, arguments=in_format(example.arguments, dtype))
+    wide = replace(example, arguments=in_format(low.arguments, "float64"))
+    node = node_of(low, primitive)
+    exact = node_of(wide, primitive)
+    return LowNode(node.primitive, node.params, node.inputs, node.active, exact)
 
 
 # --- Witnesses ------------------------------------------------------------------------------
@@ -139,41 +165,22 @@ def equals_jacobian(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[C
 
     And the rule is linear in g: vec(g) · J is what it returns for g.
     """
-    point, to_points = _vector(points)
-    row, to_g = _vector(_conjugates(g))
+
+    def vector(arrays):
+        return flattened(_widest(arrays))
+
+    point, row = vector(points), vector(conjugates(g))
 
     def f(x):
-        return _vector(node.function(*to_points(x)))[0]
+        return vector(node.function(*folded(x, points)))
 
     def pull(row):  # dL = Re(g dz), so the conjugate of g is dL by the parts of z
-        gradients = node.gradients(rule, _conjugates(to_g(row)), points)
-        return _vector(_conjugates(gradients))[0]
+        return vector(conjugates(node.gradients(rule, conjugates(folded(row, g)), points)))
 
     jacobian = jax.vmap(pull)(np.eye(row.size))
     want = by_jax(jax.jacfwd(f), point)
     linear = Claim([row @ jacobian], [pull(row)])
     return [linear] if want is None else [linear, Claim([jacobian], [want])]
-
-
-def _vector(arrays: Arrays) -> Any:
-    """The vector of all real and imaginary parts, and the function back."""
-    parts = [jnp.stack([x.real, x.imag]) if is_complex(x) else x for x in arrays]
-    shapes = [x.shape for x in parts]
-    ends = np.cumsum([x.size for x in parts])[:-1]
-
-    def back(vector):
-        pieces = jnp.split(vector, ends)
-        shaped = [piece.reshape(shape) for piece, shape in zip(pieces, shapes, strict=True)]
-        return [
-            (lax.complex(x[0], x[1]) if is_complex(like) else x).astype(like.dtype)
-            for x, like in zip(shaped, arrays, strict=True)
-        ]
-
-    return jnp.concatenate([x.astype(float).ravel() for x in parts]), back
-
-
-def _conjugates(arrays: Arrays) -> list[Any]:
-    return [jnp.conj(x) if is_complex(x) else x for x in arrays]
 
 
 def equals_jax_twice(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
@@ -198,21 +205,21 @@ def keeps_under_vmap(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[
     return [Claim(jax.vmap(one)(batch), lax.map(one, batch))]
 
 
-def equals_float64(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
+def equals_float64(rule: Rule, node: LowNode, g: Arrays, points: Arrays) -> list[Claim]:
     """Of a node in another format: the gradients are those of float64, but for rounding.
 
     Or at least as near to those as JAX's are in that format.
     """
     got = node.gradients(rule, g, points)
-    want = node.exact.gradients(rule, _in_float64(g), _in_float64(points))
-    theirs = _in_float64(by_jax(pull_back, node, g, points) or got)
+    want = node.exact.gradients(rule, *map(_widest, (g, points)))
+    theirs = _widest(by_jax(pull_back, node, g, points) or got)
     slack = [jnp.abs(x - y) for x, y in zip(theirs, want, strict=True)]
     eps = max(float(jnp.finfo(x.dtype).eps) for x in got)
-    return [Claim(_in_float64(got), want, 4 * eps, slack)]
+    return [Claim(_widest(got), want, 4 * eps, slack)]
 
 
-def _in_float64(arrays: Arrays) -> list[Any]:
-    return [x.astype("complex128" if is_complex(x) else "float64") for x in arrays]
+def _widest(arrays: Arrays) -> list[Any]:
+    return [widest(x) for x in arrays]
 
 
 def takes_missing_g_for_zero(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list[Claim]:
@@ -233,32 +240,12 @@ def reads_no_linear_input(rule: Rule, node: Node, g: Arrays, points: Arrays) -> 
     In a graph of tangents such inputs, and with them the output, have no value.
     """
     want = node.gradients(rule, g, points)
-    unknown = [_unknown(z) if is_float(z) else z for z in node.outputs(*points)]
     claims = []
     for chosen in [*([i] for i in range(len(points))), list(range(len(points)))]:
-        if _is_linear(node, g, points, chosen):
-            blind = [_unknown(x) if i in chosen else x for i, x in enumerate(points)]
-            got = node.gradients(rule, g, blind, unknown, of=chosen)
+        if is_linear(node.function, g, points, chosen):
+            got = node.blind(rule, g, points, chosen)
             claims.append(Claim(got, [want[i] for i in chosen]))
     return claims
-
-
-def _unknown(x: Any) -> Any:
-    return _jax.Unknown(_jax.type_of(x))
-
-
-def _is_linear(node: Node, g: Arrays, points: Arrays, chosen: Sequence[int]) -> bool:
-    """Whether JAX can transpose the node by the chosen ones of its points."""
-
-    def f(*xs):
-        given = dict(zip(chosen, xs, strict=True))
-        return node.function(*(given.get(i, x) for i, x in enumerate(points)))
-
-    try:
-        jax.linear_transpose(f, *(points[i] for i in chosen))(g)
-    except Exception:  # of any type: JAX's rules of transposition assert what they need
-        return False
-    return True
 
 
 # --- The engine -----------------------------------------------------------------------------
@@ -270,10 +257,6 @@ def engine_equals_jax(rule: Rule, node: Node, g: Arrays, points: Arrays) -> list
     """`fg.vjp` of the node with that rule is JAX's; no other rule is borrowed from JAX."""
     known = rule is fg.rules[rule.primitive]
     rules = OWN_RULES if known else fg.rules.replace({rule.primitive: rule.function})
-
-    def own(*points):
-        return [out for out in node.own_outputs(*points) if is_float(out)]
-
-    got = list(fg.vjp(own, *points, rules=rules)[1](g))
+    got = list(fg.vjp(node.own_floats, *points, rules=rules)[1](g))
     want = by_jax(pull_back, node, g, points)
     return [] if want is None else [Claim(got, want)]

@@ -10,10 +10,10 @@ from jax import lax
 
 import fungrad as fg
 from fungrad.check.examples import Draw, Example
+from fungrad.check.nodes import node_of
 from fungrad.rulebook import elementwise, rule
 from tests import witnesses
-from tests.nodes import low_node_of, node_of
-from tests.witnesses import Claim, check
+from tests.witnesses import Claim, check, low_node_of
 
 draw = Draw(seed=0)
 floats, others = draw.uniform(3), draw.positive(3)

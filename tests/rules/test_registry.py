@@ -7,8 +7,8 @@ from jax import numpy as jnp
 
 import fungrad as fg
 from fungrad.check.examples import examples
+from fungrad.check.nodes import node_of
 from fungrad.rulebook import Rule, Rulebook, rule
-from tests.nodes import node_of
 from tests.rules.test_generated import ABSENT, NODES
 
 WITHOUT_GRADIENT = [value for value in NODES if value.reason]
