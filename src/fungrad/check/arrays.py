@@ -20,6 +20,7 @@ def is_float(x: Any) -> bool:
 
 
 def is_complex(x: Any) -> bool:
+    """Whether x holds complex numbers."""
     return jnp.issubdtype(x.dtype, jnp.complexfloating)
 
 
@@ -81,6 +82,7 @@ def inner(g: Arrays, x: Arrays) -> Any:
 
 
 def conjugates(arrays: Arrays) -> list[Any]:
+    """The complex conjugates; real arrays as they are."""
     return [jnp.conj(x) if is_complex(x) else x for x in arrays]
 
 
