@@ -13,6 +13,7 @@ from fungrad.rules import (
     fourier,
     gaps,
     indexing,
+    loops,
     marked,
     nothing,
     numbers,
@@ -51,6 +52,7 @@ default = Rulebook.of(
     calls,
     marked,
     control,
+    loops,
     state,
     callbacks,
 )

@@ -25,7 +25,7 @@ Mask = tuple[bool, ...]
 #     g_w += g_c' · ∂c'/∂w + g_y · ∂y/∂w
 
 
-def _body_activity(body: Any, active: Mask, carry: slice, settings: Settings) -> tuple[Mask, Mask]:
+def body_activity(body: Any, active: Mask, carry: slice, settings: Settings) -> tuple[Mask, Mask]:
     """Which inputs and outputs of a loop's body are ever active: a fixed point.
 
     What goes round the loop is the carry, and references that the body writes to.
@@ -48,7 +48,7 @@ def _carry_of_scan(equation: Any) -> slice:
 
 def _scan_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
     body, carry = _jax.close(equation.params["jaxpr"]), _carry_of_scan(equation)
-    inputs, outputs = _body_activity(body, tuple(active), carry, settings)
+    inputs, outputs = body_activity(body, tuple(active), carry, settings)
     # A loop of no steps hands the carry on, whatever its body would have made of it.
     steps = equation.params["length"]
     return (
@@ -57,7 +57,7 @@ def _scan_activity(equation: Any, active: Sequence[bool], settings: Settings) ->
     )
 
 
-def _scan_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: Settings) -> Mask:
+def body_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: Settings) -> Mask:
     """Where gradients arrive at the body's outputs once they have gone round the loop."""
     size = carry.stop - carry.start
     while True:
@@ -75,8 +75,8 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     body = _jax.close(params["jaxpr"])
     carry = _carry_of_scan(equation)
     n, m = carry.start, carry.stop - carry.start
-    inside, _ = _body_activity(body, tuple(active), carry, settings)
-    asked = _scan_wanted(body, inside, tuple(wanted), carry, settings)
+    inside, _ = body_activity(body, tuple(active), carry, settings)
+    asked = body_wanted(body, inside, tuple(wanted), carry, settings)
     invariant = (True,) * n + (False,) * (len(active) - n)
     cut = saving.split(body, inside, asked, (True,) * len(asked), settings, invariant)
     loop = _Loop(params, body, cut, inside, asked, n, m)
@@ -132,9 +132,9 @@ class _Loop:
         size, own = len(self.consts), len(self.held)
         length = self.params["length"]
         start = [_jax.zeros(self.types[i]) for i in self.summed]
-        start += [_built(g[i], self.outputs[i]) for i in self.looped]
+        start += [built(g[i], self.outputs[i]) for i in self.looped]
         stacks = [_jax.stacked_type(self.outputs[i], length) for i in self.arriving]
-        arriving = [_built(g[i], aval) for i, aval in zip(self.arriving, stacks, strict=True)]
+        arriving = [built(g[i], aval) for i, aval in zip(self.arriving, stacks, strict=True)]
         consts = [*saved[:size], *references[:own]]
         operands = _jax.ScanOperands(consts, start, [*saved[size:], *arriving, *references[own:]])
         types = [_jax.type_now(x) for x in (*operands.consts, *operands.carry)]
@@ -150,7 +150,7 @@ class _Loop:
     def step_back(self, *values):
         """One step of the backward loop: sums, g at the carry after the step -> before it."""
         stacked = range(len(self.cut.saved))
-        consts, held, sums, g_carry, xs, saved, carry, g_y, held_slices = _deal(
+        consts, held, sums, g_carry, xs, saved, carry, g_y, held_slices = deal(
             values,
             *(self.consts, self.held, self.summed, self.looped),
             *(self.xs, stacked, self.carry, self.arriving, self.held_slices),
@@ -163,20 +163,20 @@ class _Loop:
         )
         grown = [s if g_in[i] is None else _jax.add(s, g_in[i]) for i, s in sums.items()]
 
-        def built(i):
-            return _built(g_in[i], self.types[i])
+        def at(i):
+            return built(g_in[i], self.types[i])
 
-        passed = [_jax.moved_to(built(self.n + i), _jax.type_of(g)) for i, g in g_carry.items()]
-        return [*grown, *passed, *map(built, self.mapped)]
+        passed = [_jax.moved_to(at(self.n + i), _jax.type_of(g)) for i, g in g_carry.items()]
+        return [*grown, *passed, *map(at, self.mapped)]
 
 
-def _deal(values: Sequence[Any], *groups: Iterable[int]) -> list[dict[int, Any]]:
+def deal(values: Sequence[Any], *groups: Iterable[int]) -> list[dict[int, Any]]:
     """Divide `values` among groups of places, in order."""
     given = iter(values)
     return [{place: next(given) for place in group} for group in groups]
 
 
-def _built(g: Any, aval: Any) -> Any:
+def built(g: Any, aval: Any) -> Any:
     return _jax.zeros(aval) if g is None else g
 
 
@@ -243,11 +243,11 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
 
         def branch_backward(cut, half, seat):
             def run(*values):
-                inputs, held, entries, own = _deal(values, *groups)
+                inputs, held, entries, own = deal(values, *groups)
                 read = [*(inputs[i] for i in cut.free), *(held[i] for i in seat)]
                 entries = [entries.get(i) for i in range(len(g))]
                 gradients = half.backward(read, entries, *own.values())
-                return [_built(x, types[i]) for i, x in enumerate(gradients) if returned[i]]
+                return [built(x, types[i]) for i, x in enumerate(gradients) if returned[i]]
 
             return _jax.trace(run, [_jax.type_of(x) for x in operands])
 
@@ -282,40 +282,3 @@ cond = CallRule(
         draw.uniform(3),
     ),
 )
-
-
-# --- while ------------------------------------------------------------------------------------
-
-
-def _while_activity(equation: Any, active: Sequence[bool], settings: Settings) -> Mask:
-    params = equation.params
-    body = _jax.close(params["body_jaxpr"])
-    first = params["cond_nconsts"]
-    second = first + params["body_nconsts"]
-    carry = slice(second - first, len(active) - first)
-    inputs, _ = _body_activity(body, tuple(active[first:]), carry, settings)
-    return (*inputs[carry], *active[:first], *inputs)
-
-
-def _split_while(equation, active, wanted, settings) -> Halves:
-    """c' = while(f)(c)        ∂c'/∂c is a product of as many factors as the loop has iterations"""
-    written = any(
-        a and _jax.is_reference_type(v.aval) for a, v in zip(active, equation.invars, strict=True)
-    )
-    if not any(wanted) and not written:
-
-        def forward(*inputs):
-            return _jax.bind(equation, _jax.filled(inputs)), []
-
-        return Halves(forward, lambda saved, g: [None] * len(active))
-    file, line, _ = _jax.line_of(equation)
-    raise ValueError(
-        "Reverse-mode differentiation does not work for lax.while_loop, nor for lax.fori_loop with "
-        f"bounds that are traced: the while loop at {file}:{line} is differentiated, but how many "
-        "values its backward pass needs is not known before it runs. Use lax.scan, or "
-        "lax.fori_loop with bounds that are Python integers; or wrap the loop in "
-        "jax.lax.stop_gradient if no gradient shall pass"
-    )
-
-
-while_loop = CallRule("while", _split_while, _while_activity)
