@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fungrad as fg
-from benchmarks.programs import PROGRAMS, Program
+from benchmarks.programs import PROGRAMS, Program, plain
 from experiments.common.command import choose, command_line
 
 GRADS = {"fungrad": fg.grad, "JAX": jax.grad}
@@ -54,7 +54,7 @@ def measure(program: Program, rounds: int, compiled: int, cold: bool = False) ->
             found = samples[name] if i >= 0 else defaultdict(list)
             if cold:
                 jax.clear_caches()
-            gradient = jax.jit(grad(partial(program.loss)))
+            gradient = jax.jit(grad(program.loss(plain)))
             traced = _timed(found["trace"], lambda f=gradient: f.trace(*program.arguments))
             lowered = _timed(found["lower"], traced.lower)
             if 0 <= i < compiled:

@@ -11,7 +11,7 @@ from experiments.common.command import ExperimentError
 
 
 def test_every_stage_is_measured_and_shown():
-    measured = tracing.measure(PROGRAMS["mlp, 12 layers, scanned"](), rounds=1, compiled=1)
+    measured = tracing.measure(PROGRAMS["mlp-scanned"](small=True), rounds=1, compiled=1)
     assert set(measured) == {"fungrad", "JAX"}
     for found in measured.values():
         assert set(found) == set(tracing.STAGES)
@@ -23,7 +23,7 @@ def test_every_stage_is_measured_and_shown():
 
 
 def test_compilation_may_be_left_out():
-    measured = tracing.measure(PROGRAMS["mlp"](), rounds=1, compiled=0, cold=True)
+    measured = tracing.measure(PROGRAMS["mlp"](small=True), rounds=1, compiled=0, cold=True)
     assert set(measured["JAX"]) == {"trace", "lower"}
 
 
