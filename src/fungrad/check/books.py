@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jax
 
@@ -13,8 +14,8 @@ from fungrad.check.cases import Case, pull_by
 from fungrad.check.examples import Example, examples
 from fungrad.check.functions import case_of
 from fungrad.check.judging import verdict_on
-from fungrad.check.nodes import Node, node_of
-from fungrad.check.verdict import Finding, Verdict
+from fungrad.check.nodes import SILENT, Node, node_of
+from fungrad.check.verdict import Verdict
 from fungrad.rulebook import AnyRule, CallRule, Gap, Rule, Rulebook
 from fungrad.rules import default
 from fungrad.transforms import vjp
@@ -51,16 +52,18 @@ def rule(
     'input 0'
     """
     book = default if rules is None else rules
-    if not isinstance(book[name], Gap) and _with_example(book[name]).example is None:
+    if not isinstance(book[name], Gap) and _example_of(book[name]) is None:
         raise ValueError(f"the rule of {name!r} has no example; give it one, with example=")
     try:
-        cases = cases_of(name, book, dtypes)
-    except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
-        # Another version of JAX has the primitive, or a mesh of many devices.
-        text = f"none of its examples runs here: {error}"
-        absent = Finding("note", repr(name), "examples", text=text)
-        return Verdict(repr(name), (absent,))
-    return verdict_on(repr(name), cases, witnesses)
+        cases, absent = cases_of(name, book, dtypes)
+    except Exception as error:  # of any type
+        if name not in default or _example_of(book[name]) is not default[name].example:
+            raise
+        # Another version of JAX has the primitive, or a machine with more devices runs it.
+        absent = {"examples": (f"they do not run here ({_first_line(error)})",)}
+        return Verdict(repr(name), silent=absent)
+    verdict = verdict_on(repr(name), cases, witnesses)
+    return replace(verdict, silent={**verdict.silent, **absent})
 
 
 def rulebook(
@@ -82,74 +85,97 @@ def rulebook(
     True
     """
     book = default if book is None else book
-    each = [
-        rule(entry.primitive, rules=book, dtypes=dtypes, witnesses=witnesses)
-        for entry in book
-        if not isinstance(entry, Gap) and _with_example(entry).example is not None
-    ]
+    rules = [entry for entry in book if not isinstance(entry, Gap)]
+    proven = [entry.primitive for entry in rules if _example_of(entry) is not None]
+    options: Any = dict(rules=book, dtypes=dtypes, witnesses=witnesses)
+    each = [rule(name, **options) for name in proven]
     counts = [verdict.compared for verdict in each]
     names = dict.fromkeys(name for some in counts for name in some)
+    silent: dict[str, tuple[str, ...]] = {}
+    for verdict in each:
+        for name, why in verdict.silent.items():
+            silent[name] = (*silent.get(name, ()), *(f"{verdict.subject}: {one}" for one in why))
+    unproven = [repr(entry.primitive) for entry in rules if entry.primitive not in proven]
+    if unproven:
+        silent["examples"] = (*silent.get("examples", ()), f"none for {', '.join(unproven)}")
     return Verdict(
         repr(book),
         tuple(finding for verdict in each for finding in verdict.findings),
         {name: sum(some.get(name, 0) for some in counts) for name in names},
+        silent,
     )
 
 
-def cases_of(name: str, book: Rulebook, dtypes: Sequence[str]) -> list[Case]:
-    """The cases of a rule: its examples, in each of the formats that they exist in."""
+def cases_of(
+    name: str, book: Rulebook, dtypes: Sequence[str]
+) -> tuple[list[Case], dict[str, tuple[str, ...]]]:
+    """The cases of a rule: its examples, in each of the formats that they exist in.
+
+    And for each format that some do not exist in, the reasons.
+    """
     entry = book[name]
     if isinstance(entry, Gap):
-        return []
-    found = []
+        return [], {}
+    entry = replace(entry, example=_example_of(entry))
+    found, absent = [], {}
     with jax.enable_x64(True):
-        for i, example in enumerate(examples(_with_example(entry))):
+        for i, example in enumerate(examples(entry)):
             for dtype in ("float64",) if example.kink else dtypes:
-                case = _case(entry, example, dtype, book)
+                try:
+                    case = _case(entry, example, dtype, book)
+                except _Absent as why:
+                    absent.setdefault(dtype, {})[str(why)] = None
+                    continue
                 if case is not None:
                     found.append(replace(case, where=f"example {i}, {case.where}"))
-    return found
+    return found, {dtype: tuple(why) for dtype, why in absent.items()}
 
 
-def _with_example(entry: AnyRule) -> AnyRule:
+class _Absent(Exception):
+    """An example does not exist in a format."""
+
+
+def _example_of(entry: AnyRule) -> Any:
     """A rule that replaces another one is proven at the examples of that."""
     replaces = isinstance(entry, Rule) and entry.example is None and entry.primitive in default
-    return replace(entry, example=default[entry.primitive].example) if replaces else entry
+    return default[entry.primitive].example if replaces else entry.example
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
 
 
 def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case | None:
-    """The example's case in a format, `None` if it does not exist in that format."""
+    """The example's case in a format, `None` if there is nothing in it that has a gradient.
+
+    Raises:
+        _Absent: JAX cannot run the example in that format, or does so in other ways.
+    """
     floats = [x for x in jax.tree.leaves(example.arguments) if is_float(x)]
     if any(map(is_complex, floats)) and dtype not in ("float64", "float32"):
-        return None
+        return None  # no complex numbers have such parts
     moved = replace(example, arguments=in_format(example.arguments, dtype))
-    if isinstance(entry, CallRule):
+    if dtype != "float64":
         try:
-            case = _of_program(entry, moved, book)
-            jax.jit(case.function).lower(*case.points).compile()
-        except (NotImplementedError, TypeError):
-            if dtype == "float64":
-                raise
-            return None  # JAX has it, or the example is, in wider formats only
+            jax.jit(moved.function).lower(*moved.arguments).compile()
+        except Exception as error:  # of any type: it is JAX's
+            raise _Absent(_first_line(error)) from None
+    if isinstance(entry, CallRule):
+        case = _of_program(entry, moved, book)
         return replace(case, narrow=dtype != "float64" and case.exact is not None)
     assert isinstance(entry, Rule)
-    if dtype == "float64":
-        try:
-            node = node_of(moved, entry.primitive)
-        except LookupError:  # it stands inside of a call only, such as across a mesh
-            return _of_program(entry, moved, book)
-        return _of_node(entry, node, example.kink, book)
-    wide = replace(example, arguments=in_format(moved.arguments, "float64"))
     try:
-        low, exact = (
-            _of_node(entry, node_of(one, entry.primitive), example.kink, book)
-            for one in (moved, wide)
-        )
-        if low is not None:
-            jax.jit(low.function).lower(*low.points).compile()
-    except (LookupError, NotImplementedError, TypeError, ValueError):
-        return None  # JAX has the primitive, or the example, in wider formats only
-    return low and replace(low, exact=exact, narrow=True)
+        node = node_of(moved, entry.primitive)
+    except LookupError:  # it stands inside of a call only, such as across a mesh
+        if dtype != "float64":
+            raise _Absent("another program, without the primitive") from None
+        return _of_program(entry, moved, book)
+    low = _of_node(entry, node, example.kink, book)
+    if dtype == "float64" or low is None:
+        return low
+    wide = replace(example, arguments=in_format(moved.arguments, "float64"))
+    exact = _of_node(entry, node_of(wide, entry.primitive), example.kink, book)
+    return replace(low, exact=exact, narrow=True)
 
 
 def _of_program(entry: AnyRule, example: Example, book: Rulebook) -> Case:
@@ -172,7 +198,7 @@ def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None
     strict = book.replace({}, strict=True)
     case = Case(
         name=repr(entry.primitive),
-        where=f"{node.inputs} of {entry.primitive} with {node.params}",
+        where=f"{node} with {node.params}",
         paths=tuple(f"input {i}" for i in node.active),
         points=node.points,
         g=node.g,
@@ -182,9 +208,10 @@ def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None
         kink=kink or entry.reason is not None,
         engine=through,
         blind=None if entry.reason else partial(node.blind, entry),
+        silent=SILENT.get(entry.primitive, {}),
     )
     try:
         jax.eval_shape(case.by_reference, list(case.g), list(case.points))
-    except NotImplementedError:  # JAX has no rule for it, or not for these parameters
+    except Exception:  # of any type: JAX has no rule for it, or not for these parameters
         return replace(case, reference=None)
     return case

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fungrad.check.arrays import Arrays, formats_of, random_like
+from fungrad.check.arrays import Arrays, formats_of, random_like, scaled, widest
 from fungrad.check.programs import formats
 
 
@@ -35,6 +35,7 @@ class Case:
         engine: (g, points) -> the same gradients by another route through a transform.
         blind: (g, points, chosen) -> the gradients of chosen linear points, their values unknown.
         vjp: points -> (outputs, pullback), run step by step; `None` for pure rules.
+        silent: witnesses that cannot be asked, each with the reason.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Case:
     engine: Callable[..., list[Any]] | None = None
     blind: Callable[..., list[Any]] | None = None
     vjp: Callable[..., Any] | None = None
+    silent: Mapping[str, str] = field(default_factory=dict)
 
     def by_reference(self, g: Arrays, points: Arrays) -> list[Any]:
         """The gradients by JAX's autodiff of the reference."""
@@ -76,6 +78,37 @@ class Case:
         with formats_of([*self.points, *self.g]):
             graph = jax.make_jaxpr(self.function)(*self.points)
         return max(float(jnp.finfo(dtype).eps) for dtype in formats(graph))
+
+    @cached_property
+    def runs(self) -> bool:
+        """Whether the function can be compiled at all, as it cannot for want of devices."""
+        try:
+            jax.jit(lambda: self.function(*self.points)).lower().compile()
+        except Exception:  # of any type
+            return False
+        return True
+
+    def is_linear_in(self, chosen: Sequence[int]) -> bool:
+        """Whether JAX can transpose the function by the chosen points, and f(2 x) + f(0) = 2 f(x).
+
+        Not all that JAX transposes is linear: products in both factors at once, where the sides
+        of the equation differ by 2 f(x).
+        """
+
+        def f(*xs):
+            given = dict(zip(chosen, xs, strict=True))
+            return self.function(*(given.get(i, x) for i, x in enumerate(self.points)))
+
+        at = [jnp.asarray(self.points[i]) for i in chosen]
+        # Also where the witness that asks is being traced.
+        with jax.ensure_compile_time_eval():
+            try:
+                jax.linear_transpose(f, *at)(list(self.g))
+            except Exception:  # of any type: JAX's rules of transposition assert what they need
+                return False
+            zero, once, twice = (f(*(scaled(x, k) for x in at)) for k in range(3))
+            of_each = zip(*(map(widest, z) for z in (zero, once, twice)), strict=True)
+            return all(np.allclose(c + a, b + b, rtol=1e-3, atol=1e-3) for a, b, c in of_each)
 
     def moved(self) -> Case:
         """The case at points nearby, which are at no kink by chance."""

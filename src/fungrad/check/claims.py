@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ _CONSTANTS = 4096  # arguments of so few entries are compiled as constants
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["got", "want", "slack"],
-    meta_fields=["paths", "rows", "about"],
+    meta_fields=["paths", "rows", "about", "measured"],
 )
 @dataclass(frozen=True)
 class Claim:
@@ -42,6 +42,7 @@ class Claim:
         rows: the leading axis of each array counts the rows of a Jacobian.
         about: "entries": each entry is a gradient at the case's g, or "directions": each is a
             slope along one of the random directions; then a kink may explain it.
+        measured: the slack is all the error that there may be, as that of differences is.
     """
 
     got: Arrays
@@ -50,11 +51,15 @@ class Claim:
     paths: tuple[str, ...] | None = None
     rows: bool = False
     about: str = ""
+    measured: bool = False
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether its slack is all the error that there may be, as that of differences is."""
-        return bool(self.about) and self.slack is not None
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Silence:
+    """Why a witness that ought to know a gradient cannot be asked."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class Disagreement:
     dtype: str
 
 
-Witness = Callable[[Case, Arrays, Arrays], list[Claim]]
+Witness = Callable[[Case, Arrays, Arrays], Sequence[Claim | Silence]]
 
 
 @dataclass(frozen=True)
@@ -86,18 +91,22 @@ class Raised:
     error: Exception
 
 
-def prove(
-    name: str, witness: Witness, cases: Sequence[Case]
-) -> tuple[list[Disagreement | Raised], int]:
-    """Take a witness at every case, in one compiled program.
+class Proof(NamedTuple):
+    """What a witness made of some cases: what failed, how many entries it compared, where not."""
 
-    Returns:
-        What failed, and how many entries were compared.
-    """
+    failed: list[Disagreement | Raised]
+    compared: int
+    reasons: tuple[str, ...]
+
+
+def prove(name: str, witness: Witness, cases: Sequence[Case]) -> Proof:
+    """Take a witness at every case, in one compiled program."""
+    reasons = [case.silent[name] for case in cases if name in case.silent]
+    cases = [case for case in cases if name not in case.silent]
     raised: list[Disagreement | Raised] = []
     with formats_of([x for case in cases for x in (*case.points, *case.g)]):
         try:
-            sound, claims = list(cases), numbers_of(witness, cases, measure=False)
+            sound, claims = cases, numbers_of(witness, cases, measure=False)
         except Exception:  # of any type: what the code under test raises is its verdict
             sound, claims = [], []
             for case in cases:
@@ -105,12 +114,18 @@ def prove(
                     claims += numbers_of(witness, [case], measure=False)
                     sound.append(case)
                 except Exception as error:
-                    raised.append(Raised(case, name, error))
+                    if case.runs:
+                        raised.append(Raised(case, name, error))
+                    else:
+                        why = type(error).__name__
+                        reasons.append(f"the function itself does not run here ({why})")
+        reasons += [one.reason for some in claims for one in some if isinstance(one, Silence)]
         found = [
             (case, list(compare(name, case, some, None)))
             for case, some in zip(sound, claims, strict=True)
         ]
-        measured = all(claim.is_measured for some in claims for claim in some)
+        made = [one for some in claims for one in some if isinstance(one, Claim)]
+        measured = all(claim.measured for claim in made)
         doubtful = [case for case, wrong in found if wrong and not measured]
         if doubtful:
             both = [numbers_of(witness, [case], measure=True)[0] for case in doubtful]
@@ -118,8 +133,9 @@ def prove(
                 (case, list(compare(name, case, *pair)))
                 for case, pair in zip(doubtful, both, strict=True)
             ]
-    compared = sum(np.size(x) for some in claims for claim in some for x in claim.got)
-    return raised + [wrong for _, several in found for wrong in several], compared
+    failed = raised + [wrong for _, several in found for wrong in several]
+    compared = sum(np.size(x) for claim in made for x in claim.got)
+    return Proof(failed, compared, tuple(dict.fromkeys(reasons)))
 
 
 def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[Any]:
@@ -132,6 +148,9 @@ def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[A
     coarsest = max(case.coarsest for case in cases) if measure else 0.0
     program, shape = jax.make_jaxpr(claims, return_shape=True)(at)
     leaves, tree = jax.tree.leaves(at), jax.tree.structure(shape)
+    if not program.jaxpr.outvars:
+        nothing = jax.tree.unflatten(tree, [])
+        return [(some, some) for some in nothing] if measure else nothing
 
     def run(*leaves):
         found = jaxpr_as_fun(program)(*leaves)
@@ -150,15 +169,17 @@ def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[A
 
 
 def compare(
-    name: str, case: Case, claims: Sequence[Claim], moves: Sequence[Claim] | None
+    name: str, case: Case, claims: Sequence[Any], moves: Sequence[Any] | None
 ) -> Iterator[Disagreement]:
     """The disagreements of claims made of NumPy arrays; `moves` tells how far rounding goes."""
     for i, claim in enumerate(claims):
+        if isinstance(claim, Silence):
+            continue
         for k, (a, b) in enumerate(zip(claim.got, claim.want, strict=True)):
             path = (case.paths if claim.paths is None else claim.paths)[k]
             dtype = str(a.dtype)
             tolerance = _tolerance(a, b, None if claim.slack is None else claim.slack[k])
-            if moves is not None:
+            if moves is not None and not claim.measured:
                 moved = np.asarray(moves[i].got[k], float) + np.asarray(moves[i].want[k], float)
                 tolerance = tolerance + SPREADS * moved
             a, b = _wide(a), _wide(b)

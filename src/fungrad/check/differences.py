@@ -84,8 +84,8 @@ def directions(points: Arrays, which: Any) -> list[Any]:
 
     def fold(piece, x):
         if not is_complex(x):
-            return piece.reshape(-1, *x.shape)
-        piece = piece.reshape(-1, 2, *x.shape)
+            return piece.reshape(len(rows), *x.shape)
+        piece = piece.reshape(len(rows), 2, *x.shape)
         return lax.complex(piece[:, 0], piece[:, 1])
 
     pieces = zip(jnp.split(rows, ends, axis=1), wide, scales(points), strict=True)
@@ -170,7 +170,7 @@ def _along(case: Case, points: Arrays, v: Arrays, steps: np.ndarray) -> Any:
         return (widest(x) + h.astype(d.dtype) * d[:, None, None]).astype(x.dtype)
 
     moved = [move(jnp.asarray(x), d) for x, d in zip(points, v, strict=True)]
-    one_by_one = [x.reshape(-1, *x.shape[3:]) for x in moved]
+    one_by_one = [x.reshape(count * steps.size, *x.shape[3:]) for x in moved]
     try:
         outputs = jax.vmap(case.function)(*one_by_one)
     except Exception:  # of any type: a callback need not be made for batches

@@ -37,13 +37,15 @@ def verdict_on(
     contracts = {f.where for f in findings if f.witness == "contract"}
     sound = [case for case in cases if case.where not in contracts]
     compared: dict[str, int] = {}
+    silent: dict[str, tuple[str, ...]] = {}
     bent: list[Case] = []
     traced = [name for name in chosen if name in WITNESSES]
     for name in sorted(traced, key=lambda name: name not in _FIRST):
         at = [case.moved() if any(case is k for k in bent) else case for case in sound]
         if name != "rounding":
             at = [case if case.exact is None else case.exact for case in at if not case.narrow]
-        failed, compared[name] = prove(name, WITNESSES[name], at)
+        failed, compared[name], reasons = prove(name, WITNESSES[name], at)
+        silent |= {name: reasons} if reasons else {}
         for failure in failed:
             found = list(_sorted_out(failure))
             if name in _FIRST and any(f.kind != "fault" for f in found):
@@ -51,17 +53,17 @@ def verdict_on(
             findings += found
         if name == "differences" and not _names_an_entry(findings):
             blamed = [f.case for f in failed if isinstance(f, Disagreement)]
-            again, _ = prove(name, differences_everywhere, list(dict.fromkeys(blamed)))
+            again = prove(name, differences_everywhere, list(dict.fromkeys(blamed)))
             findings += [
                 finding
-                for failure in again
+                for failure in again.failed
                 if not isinstance(failure, Disagreement) or failure.about == "entries"
                 for finding in _sorted_out(failure)
             ]
     if "zeros" in chosen:
         findings += _at_zeros([case for case in sound if case.vjp is not None and not case.narrow])
     findings.sort(key=lambda f: (f.kind != "fault", f.argument == _DIRECTION))
-    return Verdict(subject, tuple(findings), compared)
+    return Verdict(subject, tuple(findings), compared, silent)
 
 
 def _at_zeros(cases: Sequence[Case]) -> list[Finding]:
@@ -71,9 +73,8 @@ def _at_zeros(cases: Sequence[Case]) -> list[Finding]:
     do not refute is no fault.
     """
     at = [(case if case.exact is None else case.exact).with_zeros() for case in cases]
-    failed, _ = prove("zeros", WITNESSES["reference"], at)
     found = []
-    for failure in failed:
+    for failure in prove("zeros", WITNESSES["reference"], at).failed:
         if isinstance(failure, Disagreement):
             last = [judged for judged in judge(failure) if judged[1].verdict == "fault"]
             found += [_finding(failure, entry, 1) for entry, _ in last]
@@ -157,7 +158,7 @@ def _finding(
     kind, text = {
         "": ("fault", ""),
         "kink": ("kink", "are at a kink"),
-        "right": ("note", "are right, but differ from the reference"),
+        "right": ("note", f"are right by their slopes, whatever {wrong.witness} says"),
     }[verdict]
     if verdict == "kink":
         want = (float(judgement.low), float(judgement.high))

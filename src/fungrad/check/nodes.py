@@ -38,6 +38,9 @@ class Node:
     inputs: tuple[Any, ...]
     active: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.primitive}({', '.join(map(_brief, self.inputs))})"
+
     @cached_property
     def points(self) -> list[Any]:
         """The values of the differentiated inputs."""
@@ -110,6 +113,12 @@ class Node:
         return self.gradients(rule, g, unseen, out, of=chosen)
 
 
+def _brief(x: Any) -> str:
+    """A scalar as its value, another array by its type."""
+    is_plain = jnp.ndim(x) == 0 and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
+    return str(x) if is_plain else f"{x.dtype}{list(x.shape)}"
+
+
 def _unknown(x: Any) -> Any:
     return _jax.Unknown(_jax.type_of(x))
 
@@ -128,6 +137,14 @@ _STAND_INS = {
 }
 
 _OF_HERMITIAN = {"cholesky", "eigh"}
+
+# Witnesses that cannot be asked, and why. They are those of functions, not of rules.
+SILENT = {
+    "random_gamma": {
+        "differences": "it rejects, so that its values jump; the gradient is that of their density",
+        "second order": "its derivative, random_gamma_grad, has none",
+    }
+}
 
 
 def _fit(given: Any, x: Any, broadcasts: bool) -> Any:

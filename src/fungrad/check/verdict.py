@@ -87,11 +87,13 @@ class Verdict:
         subject: what was tested.
         findings: faults, kinks and notes.
         compared: how many numbers each witness compared; a witness with 0 had nothing to say.
+        silent: the witnesses that could not be asked, at some of the arguments, and the reasons.
     """
 
     subject: str
     findings: tuple[Finding, ...] = ()
     compared: Mapping[str, int] = field(default_factory=dict)
+    silent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -122,6 +124,7 @@ class Verdict:
         lines = [head, *map(str, self.findings)]
         if spoke:
             lines.append(f"  numbers compared: {', '.join(spoke)}")
+        lines += [f"  silent: {name}: {'; '.join(why)}" for name, why in self.silent.items()]
         return "\n".join(lines)
 
     __repr__ = __str__

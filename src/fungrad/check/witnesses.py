@@ -1,13 +1,16 @@
 """Witnesses: independent ways to know a gradient, each of which compares it with a pullback's.
 
 A witness is a function `(case, g, points) -> claims` that can be traced: what the pullback under
-test says, and what another source says. It makes no claim where it has nothing to say.
+test says, and what another source says. It makes no claim where the question does not arise, and
+gives the reason of its silence where it does but has no answer.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,45 +29,72 @@ from fungrad.check.arrays import (
     scaled,
     widest,
 )
+from fungrad.check.analytic import NotAnalytic, complex_slopes
 from fungrad.check.cases import Case
-from fungrad.check.claims import Claim, Witness
+from fungrad.check.claims import Claim, Silence, Witness
 from fungrad.check.differences import PROJECTIONS, scales, slopes
 
+Said = list[Claim | Silence]
+
 _FEW = 64  # entries up to which differences are taken one by one beside another witness
-_JACOBIAN = 4096  # entries up to which a Jacobian is written out
+_JACOBIAN = 2**16  # entries up to which a Jacobian is written out
+_ROWS = 4  # random rows, and random columns, that stand for a larger one
 
 
-def reference(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def reference(case: Case, g: Arrays, points: Arrays) -> Said:
     """Each entry of each gradient is that of JAX's autodiff of the reference."""
     if case.reference is None:
-        return []
+        return [_NO_REFERENCE]
     return [Claim(case.pull(g, points), case.by_reference(g, points), about="entries")]
 
 
-def differences(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+_NO_REFERENCE = Silence("JAX has no gradient to compare with")
+
+
+def differences(case: Case, g: Arrays, points: Arrays) -> Said:
     """G · v is the slope of g · f along v: random v, and one entry at a time.
 
     One entry at a time where there are few, or where nothing else knows the gradient.
     """
-    total = sum(map(parts, points))
-    if case.kink or not total:
+    if case.kink or not sum(map(parts, points)):
         return []
-    every = total <= _FEW or case.reference is None
-    return _slopes(case, g, points, np.arange(PROJECTIONS + (total if every else 0)))
+    found = slopes(case, g, points, case.pull(g, points), _chosen(case, points))
+    return _along(found, points, measured=True)
 
 
-def differences_everywhere(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def differences_everywhere(case: Case, g: Arrays, points: Arrays) -> Said:
     """Every entry of every gradient is the slope along that entry."""
-    return _slopes(case, g, points, np.arange(PROJECTIONS + sum(map(parts, points))))
+    every = np.arange(PROJECTIONS + sum(map(parts, points)))
+    return _along(slopes(case, g, points, case.pull(g, points), every), points, measured=True)
 
 
-def _slopes(case: Case, g: Arrays, points: Arrays, which: np.ndarray) -> list[Claim]:
-    found = slopes(case, g, points, case.pull(g, points), which)
+def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
+    """G · v is the slope of g · f along v, without a difference, where f is analytic."""
+    if case.kink or not sum(map(parts, points)):
+        return []
+    try:
+        found = complex_slopes(case, g, points, case.pull(g, points), _chosen(case, points))
+    except NotAnalytic:
+        return []
+    return _along(found, points, measured=False)
+
+
+def _chosen(case: Case, points: Arrays) -> np.ndarray:
+    """The numbers of the directions along which slopes are taken."""
+    total = sum(map(parts, points))
+    every = total <= _FEW or case.reference is None
+    return np.arange(PROJECTIONS + (total if every else 0))
+
+
+def _along(found: Sequence[Any], points: Arrays, measured: bool) -> Said:
+    """Slopes by a gradient, the same by a witness, and its error, as claims."""
     got, want, error = ([x[:PROJECTIONS]] for x in found)
-    claims = [Claim(got, want, error, paths=("a random direction",), about="directions")]
-    if len(which) > PROJECTIONS:
+    paths = ("a random direction",)
+    claims: Said = [Claim(got, want, error, paths, about="directions", measured=measured)]
+    if len(found[0]) > PROJECTIONS:
         got, want, error = (_entries(x[PROJECTIONS:], points) for x in found)
-        claims.append(Claim(got, want, [jnp.abs(x) for x in error], about="entries"))
+        error = [jnp.abs(x) for x in error]
+        claims.append(Claim(got, want, error, about="entries", measured=measured))
     return claims
 
 
@@ -75,36 +105,72 @@ def _entries(found: Any, points: Arrays) -> list[Any]:
     return conjugates(folded(found / sizes, [widest(x) for x in points]))
 
 
-def jacobian(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
-    """The pullback's Jacobian, row by row, is that of JAX's forward mode, column by column."""
+def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
+    """The pullback's Jacobian, row by row, is that of JAX's forward mode, column by column.
+
+    And the pullback of g is vec(g) times it. Of a Jacobian of more than 65,536 entries, the
+    products with random rows and columns are compared.
+    """
     columns, rows = sum(map(parts, points)), sum(map(parts, g))
-    if case.kink or case.reference is None or not 0 < rows * columns <= _JACOBIAN:
+    if case.kink or not rows * columns:
         return []
+    if case.reference is None:
+        return [_NO_REFERENCE]
+    is_large = rows * columns > _JACOBIAN
+    left = _vectors(g, _ROWS) if is_large else np.eye(rows)
+    of_each = [_vectors([x], _ROWS) if is_large else np.eye(parts(x)) for x in points]
+    right = _block_diagonal(of_each)
+    try:
+        pushed = _for_each(partial(_push, case, points), right).T  # J · right
+    except Exception as error:  # of any type: a custom_vjp inside has no forward mode
+        return [Silence(f"JAX has no forward mode of it ({type(error).__name__})")]
+    pulled = _for_each(partial(_pull, case, g, points), left)  # left · J
+    ends = np.cumsum([len(x) for x in of_each])[:-1]
+    got, want = (jnp.split(x, ends, axis=1) for x in (pulled @ right.T, left @ pushed))
+    if is_large:
+        paths = tuple(f"{path}, along a random row and column" for path in case.paths)
+        return [Claim(got, want, paths=paths)]
+    row = flattened([widest(x) for x in conjugates(g)])
+    product = conjugates(folded(row @ pulled, [widest(x) for x in points]))
+    return [Claim(got, want, rows=True), Claim(case.pull(g, points), product)]
 
+
+def _push(case: Case, points: Arrays, column: Any) -> Any:
+    """J · column, by JAX's forward mode."""
     known: Any = case.reference
+    with jax.numpy_dtype_promotion("standard"):
+        _, out = jax.jvp(known, tuple(map(jnp.asarray, points)), tuple(folded(column, points)))
+    return flattened([widest(z) for z in out])
 
-    def outputs(vector):
-        return flattened([widest(z) for z in known(*folded(vector, points))])
 
-    def pull(row):  # dL = Re(g dz), so the conjugate of g is dL by the parts of z
-        pulled = case.pull(conjugates(folded(row, g)), points)
-        return flattened([widest(x) for x in conjugates(pulled)])
+def _pull(case: Case, g: Arrays, points: Arrays, row: Any) -> Any:
+    """row · J: as dL = Re(g dz), the conjugate of g is dL by the parts of z."""
+    pulled = case.pull(conjugates(folded(row, g)), points)
+    return flattened([widest(x) for x in conjugates(pulled)])
 
+
+def _for_each(function: Any, vectors: np.ndarray) -> Any:
     try:
-        with jax.numpy_dtype_promotion("standard"):
-            want = jax.jacfwd(outputs)(flattened([widest(x) for x in points]))
-    except Exception:  # of any type: a custom_vjp inside has no forward mode
-        return []
-    try:
-        got = jax.vmap(pull)(np.eye(rows))
-    except Exception:  # of any type: a callback need not be made for batches
-        got = lax.map(pull, np.eye(rows))
-    ends = np.cumsum([parts(x) for x in points])[:-1]
-    by_argument = [jnp.split(x, ends, axis=1) for x in (got, want)]
-    return [Claim(by_argument[0], by_argument[1], rows=True)]
+        return jax.vmap(function)(vectors)
+    except Exception:  # of any type: not everything can be batched
+        return lax.map(function, vectors)
 
 
-def linearity(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def _vectors(arrays: Arrays, count: int) -> np.ndarray:
+    """Random vectors of the arrays' parts."""
+    draw = np.random.default_rng(7)
+    return draw.uniform(0.5, 2, (count, sum(map(parts, arrays))))
+
+
+def _block_diagonal(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    rows, columns = (np.cumsum([0, *(block.shape[i] for block in blocks)]) for i in (0, 1))
+    whole = np.zeros((rows[-1], columns[-1]))
+    for block, i, k in zip(blocks, rows, columns, strict=False):
+        whole[i : i + block.shape[0], k : k + block.shape[1]] = block
+    return whole
+
+
+def linearity(case: Case, g: Arrays, points: Arrays) -> Said:
     """The pullback is linear in g: of 2 g − 3 g' it is twice that of g less three times of g'.
 
     And of zero it is zero, wherever it is finite at all.
@@ -123,7 +189,7 @@ def linearity(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     return [Claim(case.pull(mixed, points), want), Claim(zero, [jnp.zeros_like(x) for x in points])]
 
 
-def second_order(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def second_order(case: Case, g: Arrays, points: Arrays) -> Said:
     """The gradient's own gradient, along a random direction.
 
     It is JAX's of the reference, or the slope of the gradient where there is no reference.
@@ -139,16 +205,18 @@ def second_order(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
         by_g, by_points = jax.grad(total, argnums=(0, 1))(list(g), list(points))
         return [*by_g, *by_points]
 
+    want = None
+    if case.reference is not None:
+        with contextlib.suppress(Exception):  # of any type: JAX need not have it
+            want = gradients(case.by_reference)
     try:
         with jax.numpy_dtype_promotion("standard"):
             got = gradients(case.pull)
-    except Exception:  # of any type: a rule need not be differentiable itself
-        return []
-    if case.reference is not None:
-        try:
-            want = gradients(case.by_reference)
-        except Exception:  # JAX cannot
-            return []
+    except Exception as error:  # of any type
+        if want is not None and case.vjp is None:
+            raise  # a rule is differentiable where JAX's is; a function's pullback need not be
+        return [Silence(f"the gradient has none of its own ({type(error).__name__})")]
+    if want is not None:
         names = [f"the gradient at output {k}" for k in range(len(g))]
         paths = (*names, *(f"{path}, in second order" for path in case.paths))
         return [Claim(got, want, paths=paths)]
@@ -161,7 +229,7 @@ def second_order(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     return [Claim([found.got], [found.want], [found.error], paths=("second order",))]
 
 
-def vmap(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def vmap(case: Case, g: Arrays, points: Arrays) -> Said:
     """Batched over g and the arguments, the pullback says what it says one by one."""
     if case.kink:
         return []
@@ -173,13 +241,13 @@ def vmap(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
 
     try:
         together = jax.vmap(one)(batch)
-    except NotImplementedError:  # a callback that is made for one call at a time
-        return []
+    except NotImplementedError as error:  # a callback that is made for one call at a time
+        return [Silence(f"it has no batches ({str(error).splitlines()[0]})")]
     one_by_one = [one(jax.tree.map(lambda x, i=i: x[i], batch)) for i in range(2)]
     return [Claim(together, [jnp.stack(x) for x in zip(*one_by_one, strict=True)])]
 
 
-def parts_alone(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def parts_alone(case: Case, g: Arrays, points: Arrays) -> Said:
     """A missing g is a zero, and each argument alone gets the gradient that it gets with others."""
     if case.kink:
         return []
@@ -195,7 +263,7 @@ def parts_alone(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     return claims
 
 
-def rounding(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def rounding(case: Case, g: Arrays, points: Arrays) -> Said:
     """In a narrow format, the gradients are those of float64, but for rounding.
 
     Or as near to those as JAX's of the reference are in that format.
@@ -216,7 +284,7 @@ def _finite(x: Any) -> Any:
     return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
 
 
-def linear_inputs(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def linear_inputs(case: Case, g: Arrays, points: Arrays) -> Said:
     """Where a node is linear in inputs, their gradients do not depend on their values.
 
     In a graph of tangents such inputs, and with them the output, have no value.
@@ -226,35 +294,21 @@ def linear_inputs(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     want = case.pull(g, points)
     claims = []
     for chosen in [*([i] for i in range(len(points))), list(range(len(points)))]:
-        if is_linear(case.function, g, points, chosen):
+        if case.is_linear_in(chosen):
             got = case.blind(g, points, chosen)
             paths = tuple(case.paths[i] for i in chosen)
             claims.append(Claim(got, [want[i] for i in chosen], paths=paths))
     return claims
 
 
-def is_linear(function: Any, g: Arrays, points: Arrays, chosen: Sequence[int]) -> bool:
-    """Whether JAX can transpose a function by the chosen ones of its arguments."""
-
-    def f(*xs):
-        given = dict(zip(chosen, xs, strict=True))
-        return function(*(given.get(i, x) for i, x in enumerate(points)))
-
-    try:
-        jax.linear_transpose(f, *(points[i] for i in chosen))(list(g))
-    except Exception:  # of any type: JAX's rules of transposition assert what they need
-        return False
-    return True
-
-
-def engine(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def engine(case: Case, g: Arrays, points: Arrays) -> Said:
     """Through `fungrad.vjp` the gradients are the same."""
     if case.engine is None:
         return []
     return [Claim(case.engine(g, points), case.pull(g, points))]
 
 
-def values(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
+def values(case: Case, g: Arrays, points: Arrays) -> Said:
     """Beside its pullback a transform returns the function's own values."""
     if case.vjp is None:
         return []
@@ -267,6 +321,7 @@ WITNESSES: dict[str, Witness] = {
     "values": values,
     "reference": reference,
     "differences": differences,
+    "complex step": complex_step,
     "jacobian": jacobian,
     "linearity": linearity,
     "second order": second_order,
