@@ -17,12 +17,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks import page
-from benchmarks.measuring import measure, policies
+from benchmarks.measuring import contenders, measure
 from benchmarks.programs import PROGRAMS
 from benchmarks.results import (
     JAX,
+    NAMING_POLICIES,
     NOTHING,
     OURS,
+    POLICIES,
     STAGES,
     Ratio,
     Results,
@@ -32,7 +34,10 @@ from benchmarks.results import (
 )
 from experiments.common.command import ExperimentError, choose, command_line
 
-CONTENDERS = (OURS, NOTHING, JAX, *policies(names=("any",)))
+WIDTH = 120
+"""Columns, where the output is no terminal that knows its own."""
+
+CONTENDERS = (OURS, NOTHING, JAX, *POLICIES, *NAMING_POLICIES)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ def run(config: Config) -> Results:
     Raises:
         ExperimentError: names that are unknown, a file that is not there, or a wrong gradient.
     """
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if config.read and not config.read.exists():
         raise ExperimentError(f"--read: there is no file {config.read}")
     results = Results.read(config.read) if config.read else measured(config, console)
@@ -103,7 +108,9 @@ def measured(config: Config, console: Console) -> Results:
         with console.status(name):
             sized = PROGRAMS[name]
             program = sized(config.smoke)
-            outcomes = measure(program, rivals, *counts)
+            known = contenders(program)
+            builders = {rival: known[rival] for rival in rivals if rival in known}
+            outcomes = measure(program, builders, *counts)
             jax.clear_caches()
         sizes = sized.small if config.smoke else sized.full
         rows[name] = Row(sizes, program.scanned, program.of_known_length is not None, outcomes)
@@ -132,7 +139,7 @@ def table(results: Results) -> Table:
     for name, row in results.rows.items():
         cells = [_cell(row.ratio(stage), stage == "time") for stage in STAGES]
         star = "*" if row.substitute else ""
-        shown.add_row(name + star, *cells, _against(row, row.fastest()), end_section=False)
+        shown.add_row(name + star, *cells, _against(row, row.best("time")))
     shown.add_section()
     means = [geometric_mean(found.values()) for found in _each_stage(results)]
     shown.add_row("geometric mean", *(_colored(mean) for mean in means))

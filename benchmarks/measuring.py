@@ -6,7 +6,7 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 import fungrad as fg
 from benchmarks.programs import Program, Wrap, plain
-from benchmarks.results import JAX, NOTHING, OURS, Outcome
+from benchmarks.results import JAX, NAMING_POLICIES, NOTHING, OURS, POLICIES, Outcome
 
 SHORTEST = 10e-3
 """Seconds that one sample takes at least: what is faster is called several times for each."""
@@ -37,32 +37,26 @@ def contenders(program: Program) -> dict[str, Builder]:
     return found
 
 
-def policies(names: Iterable[str]) -> dict[str, Wrap]:
+def policies(names: tuple[str, ...]) -> dict[str, Wrap]:
     """`jax.checkpoint` with each policy that a user could choose."""
     known = jax.checkpoint_policies
-    plain_ones = (
-        "everything_saveable",
-        "nothing_saveable",
-        "dots_saveable",
-        "dots_with_no_batch_dims_saveable",
-    )
-    found = {name: getattr(known, name) for name in plain_ones}
+    found = {name: getattr(known, name) for name in POLICIES}
     if names:
-        for name in ("save_only_these_names", "save_anything_except_these_names"):
-            found[name] = getattr(known, name)(*names)
+        found |= {name: getattr(known, name)(*names) for name in NAMING_POLICIES}
     return {name: partial(jax.checkpoint, policy=policy) for name, policy in found.items()}
 
 
-def measure(program: Program, names: Iterable[str], traces: int, compiles: int, rounds: int):
-    """The outcome of each contender of these names that the program has.
+def measure(
+    program: Program, builders: dict[str, Builder], traces: int, compiles: int, rounds: int
+) -> dict[str, Outcome]:
+    """The outcome of each contender.
 
     Args:
+        builders: as of `contenders`.
         traces: how often each is traced and lowered, after a first time that does not count.
         compiles: how often fungrad's and JAX's own are compiled; a policy's is once.
         rounds: how often it is run.
     """
-    builders = contenders(program)
-    builders = {name: builders[name] for name in names if name in builders}
     outcomes = {name: Outcome() for name in builders}
     if program.eager:
         ready = {name: build() for name, build in builders.items()}
@@ -73,11 +67,11 @@ def measure(program: Program, names: Iterable[str], traces: int, compiles: int, 
     return outcomes
 
 
-def _turns(names: Iterable[str], rounds: int):
+def _turns(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
     """The names in another order each round, with the number of the round."""
-    order = random.Random(0)
+    order, names = random.Random(0), list(names)
     for i in range(rounds):
-        yield from ((i, name) for name in order.sample(list(names), len(list(names))))
+        yield from ((i, name) for name in order.sample(names, len(names)))
 
 
 def _compiled(program: Program, builders: dict, outcomes: dict, traces: int, compiles: int):

@@ -18,6 +18,13 @@ import jax
 
 STAGES = ("trace", "lower", "compile", "memory", "time")
 OURS, NOTHING, JAX = "fungrad", "fungrad-nothing", "jax"
+POLICIES = (
+    "everything_saveable",
+    "nothing_saveable",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+)
+NAMING_POLICIES = ("save_only_these_names", "save_anything_except_these_names")
 
 
 @dataclass
@@ -59,12 +66,15 @@ class Row:
 
     def policies(self) -> list[str]:
         """The manual policies that were measured."""
-        others = (name for name in self.outcomes if name not in (OURS, NOTHING, JAX))
-        return [name for name in others if self.outcomes[name].samples.get("time")]
+        return [
+            name
+            for name in (*POLICIES, *NAMING_POLICIES)
+            if name in self.outcomes and self.outcomes[name].samples.get("time")
+        ]
 
-    def fastest(self) -> str | None:
-        """The manual policy whose gradient takes the least time."""
-        return min(self.policies(), key=lambda p: self.outcomes[p].median("time"), default=None)
+    def best(self, stage: str) -> str | None:
+        """The manual policy whose gradient takes the least, of time or of memory."""
+        return min(self.policies(), key=lambda p: self.outcomes[p].median(stage), default=None)
 
 
 class Ratio(NamedTuple):

@@ -24,7 +24,7 @@ from benchmarks.programs.program import (
 # ---- perceptrons ---------------------------------------------------------------------------------
 
 
-def mlp(*, depth: int, width: int, batch: int, scanned: int = 0) -> Program:
+def mlp(*, depth: int, width: int, batch: int, scanned: bool = False) -> Program:
     """A perceptron of `depth` equal layers, regressed on a target."""
     key = keys()
     weights = matrix(next(key), width, width, depth), jnp.zeros((depth, width), FORMAT)
@@ -40,7 +40,7 @@ def mlp(*, depth: int, width: int, batch: int, scanned: int = 0) -> Program:
 
         return of
 
-    return Program(loss, (params, x, y), scanned=bool(scanned))
+    return Program(loss, (params, x, y), scanned=scanned)
 
 
 def _through(wrap: Wrap, layer: Any, params: Any, h: Any) -> Any:
@@ -84,7 +84,7 @@ def block(h, params, *, heads: int, causal: bool):
 
 
 def transformer(
-    *, depth: int, width: int, tokens: int, batch: int, heads: int = 4, scanned: int = 0
+    *, depth: int, width: int, tokens: int, batch: int, heads: int = 4, scanned: bool = False
 ) -> Program:
     """A language model of 256 characters, asked for each next one."""
     key = keys()
@@ -110,25 +110,27 @@ def transformer(
 
         return of
 
-    return Program(loss, (params, text), scanned=bool(scanned), names=NAMES)
+    return Program(loss, (params, text), scanned=scanned, names=NAMES)
 
 
 SMALL = dict(depth=2, width=16, batch=2)
 LITTLE, LARGE = (
     dict(depth=6, width=128, tokens=64, batch=8),
-    dict(depth=8, width=192, tokens=128, batch=6, heads=6),
+    dict(depth=8, width=192, tokens=128, batch=4, heads=6),
 )
 TINY = dict(**SMALL, tokens=4)
 
 PROGRAMS = {
     "mlp": Sized(mlp, dict(depth=24, width=384, batch=256), SMALL),
     "mlp-scanned": Sized(
-        mlp, dict(depth=24, width=384, batch=256, scanned=1), dict(**SMALL, scanned=1)
+        mlp, dict(depth=24, width=384, batch=256, scanned=True), dict(**SMALL, scanned=True)
     ),
     "transformer": Sized(transformer, LITTLE, TINY),
     "transformer-large": Sized(transformer, LARGE, TINY),
-    "transformer-scanned": Sized(transformer, dict(**LITTLE, scanned=1), dict(**TINY, scanned=1)),
+    "transformer-scanned": Sized(
+        transformer, dict(**LITTLE, scanned=True), dict(**TINY, scanned=True)
+    ),
     "transformer-scanned-large": Sized(
-        transformer, dict(**LARGE, scanned=1), dict(**TINY, scanned=1)
+        transformer, dict(**LARGE, scanned=True), dict(**TINY, scanned=True)
     ),
 }
