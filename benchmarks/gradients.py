@@ -7,6 +7,7 @@ those of a call the clock's; memory is what XLA plans for temporary values.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +32,12 @@ from benchmarks.results import (
     Row,
     geometric_mean,
     machine,
+    shown,
 )
 from experiments.common.command import ExperimentError, choose, command_line
+
+SMOKE = ("mlp-scanned", "ode-dynamic", "neuron-eager")
+SMOKE_CONTENDERS = (OURS, NOTHING, JAX, "nothing_saveable")
 
 WIDTH = 120
 """Columns, where the output is no terminal that knows its own."""
@@ -50,7 +55,7 @@ class Config:
         traces: how often each gradient is traced and lowered.
         compiles: how often it is compiled.
         rounds: how often it is run.
-        smoke: the programs in tiny sizes, one round each.
+        smoke: tiny sizes and one round; a few programs and contenders, unless some are named.
         json: a file to write the samples to.
         read: a file that was so written, to be shown instead of measuring.
         docs: write docs/benchmarks.md and its figure.
@@ -100,9 +105,12 @@ def _chosen(argument: str, given: tuple[str, ...], known) -> list[str]:
 
 def measured(config: Config, console: Console) -> Results:
     """The results of the programs and contenders that were asked for."""
-    names = _chosen("--programs", config.programs, PROGRAMS)
-    rivals = _chosen("--contenders", config.contenders, CONTENDERS)
-    counts = (1, 1, 1) if config.smoke else (config.traces, config.compiles, config.rounds)
+    names, rivals = config.programs, config.contenders
+    counts = config.traces, config.compiles, config.rounds
+    if config.smoke:
+        names, rivals, counts = names or SMOKE, rivals or SMOKE_CONTENDERS, (1, 1, 1)
+    names = _chosen("--programs", names, PROGRAMS)
+    rivals = _chosen("--contenders", rivals, CONTENDERS)
     rows = {}
     for name in names:
         with console.status(name):
@@ -131,23 +139,26 @@ def show(results: Results, console: Console) -> None:
 
 def table(results: Results) -> Table:
     """fungrad / jax.grad at each stage, and fungrad / the fastest manual policy."""
-    shown = Table(title=f"fungrad / jax.grad {results.jax}, {results.machine}")
-    shown.add_column("program")
+    whole = Table(title=f"fungrad / jax.grad {results.jax}, {results.machine}")
+    whole.add_column("program")
     for stage in STAGES:
-        shown.add_column(stage, justify="right")
-    shown.add_column("fastest manual policy: time, memory")
+        whole.add_column(stage, justify="right")
+    whole.add_column("fastest manual policy: time, memory")
     for name, row in results.rows.items():
         cells = [_cell(row.ratio(stage), stage == "time") for stage in STAGES]
         star = "*" if row.substitute else ""
-        shown.add_row(name + star, *cells, _against(row, row.best("time")))
-    shown.add_section()
+        whole.add_row(name + star, *cells, _against(row, row.best("time")))
+    whole.add_section()
     means = [geometric_mean(found.values()) for found in _each_stage(results)]
-    shown.add_row("geometric mean", *(_colored(mean) for mean in means))
-    worst = [max((r.median for r in found.values()), default=1.0) for found in _each_stage(results)]
-    shown.add_row("worst", *(_colored(ratio) for ratio in worst))
+    whole.add_row("geometric mean", *(_colored(mean) for mean in means))
+    worst = [
+        max((ratio.median for ratio in found.values()), default=math.nan)
+        for found in _each_stage(results)
+    ]
+    whole.add_row("worst", *(_colored(ratio) for ratio in worst))
     if any(row.substitute for row in results.rows.values()):
-        shown.caption = "* jax.grad cannot: it runs a scan of the same length. Not in the means."
-    return shown
+        whole.caption = "* jax.grad cannot: it runs a scan of the same length. Not in the means."
+    return whole
 
 
 def _each_stage(results: Results):
@@ -162,7 +173,7 @@ def _cell(ratio: Ratio | None, spread: bool) -> str:
 
 
 def _colored(ratio: float) -> str:
-    return f"[{'green' if ratio <= 1 else 'red'}]{ratio:.2f}[/]"
+    return f"[{'red' if ratio > 1 else 'green'}]{shown(ratio)}[/]"
 
 
 def _against(row: Row, policy: str | None) -> str:

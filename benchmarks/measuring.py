@@ -7,6 +7,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -83,13 +84,14 @@ def _compiled(program: Program, builders: dict, outcomes: dict, traces: int, com
             continue
         samples = outcome.samples if i > 0 else {}
         try:
-            gradient = jax.jit(builders[name]())
-            traced = _timed(samples, "trace", partial(gradient.trace, *program.arguments))
-            lowered = _timed(samples, "lower", traced.lower)
-            if 0 < i <= (compiles if name in (OURS, JAX) else 1):
-                executable = ready[name] = _timed(samples, "compile", lowered.compile)
-                memory = executable.memory_analysis().temp_size_in_bytes
-                samples.setdefault("memory", []).append(memory)
+            with _undisturbed():
+                gradient = jax.jit(builders[name]())
+                traced = _timed(samples, "trace", partial(gradient.trace, *program.arguments))
+                lowered = _timed(samples, "lower", traced.lower)
+                if 0 < i <= (compiles if name in (OURS, JAX) else 1):
+                    executable = ready[name] = _timed(samples, "compile", lowered.compile)
+                    memory = executable.memory_analysis().temp_size_in_bytes
+                    samples.setdefault("memory", []).append(memory)
         except Exception as error:  # whatever a contender raises is what is reported of it
             outcome.refused = _reason(error)
     return {name: ready[name] for name in builders if name in ready}
@@ -97,15 +99,21 @@ def _compiled(program: Program, builders: dict, outcomes: dict, traces: int, com
 
 def _timed(samples: dict[str, list[float]], stage: str, work: Callable[[], Any]) -> Any:
     """The result of `work`; the milliseconds that the processor took are noted."""
+    start = time.process_time()
+    result = work()
+    samples.setdefault(stage, []).append(1e3 * (time.process_time() - start))
+    return result
+
+
+@contextmanager
+def _undisturbed():
+    """No garbage is collected meanwhile: it would be charged to whoever makes the last piece."""
     gc.collect()
     gc.disable()
     try:
-        start = time.process_time()
-        result = work()
-        samples.setdefault(stage, []).append(1e3 * (time.process_time() - start))
+        yield
     finally:
         gc.enable()
-    return result
 
 
 def _reason(error: Exception) -> str:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from benchmarks.measuring import SHORTEST
-from benchmarks.results import JAX, NOTHING, OURS, STAGES, Ratio, Results, Row, geometric_mean
+from benchmarks.results import (
+    JAX,
+    NOTHING,
+    OURS,
+    STAGES,
+    Ratio,
+    Results,
+    Row,
+    geometric_mean,
+    shown,
+)
 from docs.generate import table
 from experiments.common.figures import COLORS
 
@@ -108,7 +119,9 @@ def against_jax(results: Results) -> str:
         for name, row in results.rows.items()
     ]
     found = [results.ratios(stage) for stage in STAGES]
-    rows.append(["**geometric mean**", *(f"**{geometric_mean(f.values()):.2f}**" for f in found)])
+    rows.append(
+        ["**geometric mean**", *(f"**{shown(geometric_mean(f.values()))}**" for f in found)]
+    )
     rows.append(["worst", *map(_worst, found)])
     return table(["program", *STAGES], rows)
 
@@ -176,7 +189,7 @@ def _label(name: str, row: Row) -> str:
 def _cell(ratio: Ratio | None, spread: bool) -> str:
     if ratio is None:
         return "–"
-    return f"{ratio.median:.2f}" + (f" ({ratio.low:.2f}–{ratio.high:.2f})" if spread else "")
+    return shown(ratio.median) + (f" ({ratio.low:.2f}–{ratio.high:.2f})" if spread else "")
 
 
 def _pair(row: Row, ours: str, theirs: str) -> str:
@@ -188,14 +201,14 @@ def _worst(found: dict[str, Ratio]) -> str:
     if not found:
         return "–"
     name, ratio = max(found.items(), key=lambda item: item[1].median)
-    return f"{ratio.median:.2f} `{name}`"
+    return f"{shown(ratio.median)} `{name}`"
 
 
 # ---- the figure ----------------------------------------------------------------------------------
 
 COLUMNS = 4
 FAINT, GRAY = "#b9bcc6", "#4d4d4d"
-OUR_STYLE = dict(color=COLORS[0], markersize=8, label="fg.grad")
+OUR_STYLE: dict[str, Any] = dict(color=COLORS[0], markersize=8, label="fg.grad")
 MEMORY, TIME = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5), (0.25, 0.5, 0.7, 1, 1.4, 2, 4)
 
 
@@ -226,11 +239,7 @@ def places(row: Row) -> dict[str, tuple[float, float]]:
 
 
 def front(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other point beats in both coordinates, from left to right.
-
-    >>> front([(2.0, 1.0), (1.0, 3.0), (2.0, 4.0), (3.0, 2.0)])
-    [(1.0, 3.0), (2.0, 1.0)]
-    """
+    """The points that no other point beats in both coordinates, from left to right."""
     best: list[tuple[float, float]] = []
     for point in sorted(points):
         if not best or point[1] < best[-1][1]:
@@ -249,7 +258,9 @@ def panel(plot: Axes, title: str, found: dict[str, tuple[float, float]]) -> None
     plot.axhline(1, color=GRAY, linewidth=0.6)
     plot.axvline(1, color=GRAY, linewidth=0.6)
     policies = [place for name, place in found.items() if name not in (OURS, NOTHING, JAX)]
-    style = dict(color=FAINT, markersize=4, label="jax.grad, policies chosen by hand")
+    style: dict[str, Any] = dict(
+        color=FAINT, markersize=4, label="jax.grad, policies chosen by hand"
+    )
     plot.plot(*_coordinates(policies), "o", **style)
     plot.plot(*_coordinates(front(policies)), color=FAINT, linewidth=1.5)
     plot.plot(1, 1, "x", color=GRAY, markersize=6, label="jax.grad", linestyle="none")

@@ -61,8 +61,8 @@ class Row:
 
     def ratio(self, stage: str, ours: str = OURS, theirs: str = JAX) -> Ratio | None:
         """Ours / theirs at a stage, if both were measured there."""
-        pair = [self.outcomes.get(name, Outcome()).samples.get(stage) for name in (ours, theirs)]
-        return Ratio.of(*pair) if all(pair) else None
+        first, second = (self.outcomes.get(n, Outcome()).samples.get(stage) for n in (ours, theirs))
+        return Ratio.of(first, second) if first and second else None
 
     def policies(self) -> list[str]:
         """The manual policies that were measured."""
@@ -127,9 +127,16 @@ class Results:
 
 
 def geometric_mean(ratios: Iterable[Ratio]) -> float:
-    """exp of the mean logarithm of the medians."""
+    """exp of the mean logarithm of the medians; not a number if there are none."""
     medians = [ratio.median for ratio in ratios]
+    if not medians:
+        return math.nan
     return math.exp(statistics.fmean(map(math.log, medians))) if all(medians) else 0.0
+
+
+def shown(ratio: float) -> str:
+    """Two decimals, or a dash for what was not measured."""
+    return "–" if math.isnan(ratio) else f"{ratio:.2f}"
 
 
 def machine() -> str:

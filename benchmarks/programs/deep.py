@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -15,7 +16,7 @@ from benchmarks.programs.program import (
     Program,
     Sized,
     Wrap,
-    keys,
+    generator,
     matrix,
     normal,
     unstacked,
@@ -26,10 +27,10 @@ from benchmarks.programs.program import (
 
 def mlp(*, depth: int, width: int, batch: int, scanned: bool = False) -> Program:
     """A perceptron of `depth` equal layers, regressed on a target."""
-    key = keys()
-    weights = matrix(next(key), width, width, depth), jnp.zeros((depth, width), FORMAT)
+    draw = generator()
+    weights = matrix(draw, width, width, depth), np.zeros((depth, width), FORMAT)
     params = weights if scanned else unstacked(weights, depth)
-    x, y = normal(next(key), batch, width), normal(next(key), batch, width)
+    x, y = normal(draw, batch, width), normal(draw, batch, width)
 
     def layer(h, params):
         return jax.nn.gelu(fg.layers.linear(h, *params))
@@ -58,15 +59,14 @@ def _through(wrap: Wrap, layer: Any, params: Any, h: Any) -> Any:
 NAMES = ("attended", "hidden")
 
 
-def blocks(key: jax.Array, width: int, depth: int) -> dict[str, Any]:
+def blocks(draw: np.random.Generator, width: int, depth: int) -> dict[str, Any]:
     """The parameters of `depth` transformer blocks, stacked."""
-    draw = jax.random.split(key, 6)
-    ones, zeros = jnp.ones((depth, width), FORMAT), jnp.zeros((depth, width), FORMAT)
+    ones, zeros = np.ones((depth, width), FORMAT), np.zeros((depth, width), FORMAT)
     return {
         "norms": [(ones, zeros), (ones, zeros)],
-        "attention": [(matrix(draw[i], width, width, depth), zeros) for i in range(4)],
-        "enter": (matrix(draw[4], 4 * width, width, depth), jnp.zeros((depth, 4 * width), FORMAT)),
-        "leave": (matrix(draw[5], width, 4 * width, depth), zeros),
+        "attention": [(matrix(draw, width, width, depth), zeros) for _ in range(4)],
+        "enter": (matrix(draw, 4 * width, width, depth), np.zeros((depth, 4 * width), FORMAT)),
+        "leave": (matrix(draw, width, 4 * width, depth), zeros),
     }
 
 
@@ -87,16 +87,16 @@ def transformer(
     *, depth: int, width: int, tokens: int, batch: int, heads: int = 4, scanned: bool = False
 ) -> Program:
     """A language model of 256 characters, asked for each next one."""
-    key = keys()
-    stacked = blocks(next(key), width, depth)
+    draw = generator()
+    stacked = blocks(draw, width, depth)
     params = {
-        "embedding": normal(next(key), 256, width),
-        "place": normal(next(key), tokens, width, scale=0.1),
+        "embedding": normal(draw, 256, width),
+        "place": normal(draw, tokens, width, scale=0.1),
         "blocks": stacked if scanned else unstacked(stacked, depth),
-        "norm": (jnp.ones(width, FORMAT), jnp.zeros(width, FORMAT)),
-        "output": matrix(next(key), 256, width),
+        "norm": (np.ones(width, FORMAT), np.zeros(width, FORMAT)),
+        "output": matrix(draw, 256, width),
     }
-    text = jax.random.randint(next(key), (batch, tokens + 1), 0, 256)
+    text = draw.integers(256, size=(batch, tokens + 1), dtype=np.int32)
 
     def layer(h, params):
         return block(h, params, heads=heads, causal=True)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import fungrad as fg
 from benchmarks.programs.deep import NAMES, block, blocks
@@ -15,16 +16,16 @@ from benchmarks.programs.program import (
     Program,
     Sized,
     Wrap,
-    keys,
+    generator,
     matrix,
     normal,
     unstacked,
 )
 
 
-def kernel(key: jax.Array, size: int, inputs: int, outputs: int) -> jax.Array:
+def kernel(draw: np.random.Generator, size: int, inputs: int, outputs: int) -> np.ndarray:
     """The weights of a convolution, [size, size, inputs, outputs]."""
-    return normal(key, size, size, inputs, outputs, scale=math.sqrt(2 / (size**2 * inputs)))
+    return normal(draw, size, size, inputs, outputs, scale=math.sqrt(2 / (size**2 * inputs)))
 
 
 # ---- residual network ----------------------------------------------------------------------------
@@ -32,11 +33,11 @@ def kernel(key: jax.Array, size: int, inputs: int, outputs: int) -> jax.Array:
 
 def resnet(*, side: int, width: int, stages: int, repeats: int, batch: int) -> Program:
     """A residual network with batch norm; each stage halves the image and doubles the channels."""
-    key = keys()
+    draw = generator()
 
     def layer(size, inputs, outputs):
-        moments = jnp.ones(outputs, FORMAT), jnp.zeros(outputs, FORMAT)
-        return {"kernel": kernel(next(key), size, inputs, outputs), "norm": moments}
+        moments = np.ones(outputs, FORMAT), np.zeros(outputs, FORMAT)
+        return {"kernel": kernel(draw, size, inputs, outputs), "norm": moments}
 
     residuals = []
     for i in range(stages * repeats):
@@ -49,9 +50,9 @@ def resnet(*, side: int, width: int, stages: int, repeats: int, batch: int) -> P
     params = {
         "stem": layer(3, 3, width),
         "residuals": residuals,
-        "output": matrix(next(key), 10, outputs),
+        "output": matrix(draw, 10, outputs),
     }
-    images, labels = normal(next(key), batch, side, side, 3), jnp.arange(batch) % 10
+    images, labels = normal(draw, batch, side, side, 3), np.arange(batch) % 10
 
     def convolved(x, params, stride=1):
         z = fg.layers.conv(x, params["kernel"], stride=stride)
@@ -82,17 +83,17 @@ def resnet(*, side: int, width: int, stages: int, repeats: int, batch: int) -> P
 
 def vit(*, side: int, patch: int, width: int, depth: int, batch: int, heads: int = 4) -> Program:
     """A vision transformer with a class token."""
-    key = keys()
+    draw = generator()
     places = (side // patch) ** 2 + 1
     params = {
-        "patches": kernel(next(key), patch, 3, width),
-        "class": normal(next(key), width),
-        "place": normal(next(key), places, width, scale=0.1),
-        "blocks": unstacked(blocks(next(key), width, depth), depth),
-        "norm": (jnp.ones(width, FORMAT), jnp.zeros(width, FORMAT)),
-        "output": matrix(next(key), 10, width),
+        "patches": kernel(draw, patch, 3, width),
+        "class": normal(draw, width),
+        "place": normal(draw, places, width, scale=0.1),
+        "blocks": unstacked(blocks(draw, width, depth), depth),
+        "norm": (np.ones(width, FORMAT), np.zeros(width, FORMAT)),
+        "output": matrix(draw, 10, width),
     }
-    images, labels = normal(next(key), batch, side, side, 3), jnp.arange(batch) % 10
+    images, labels = normal(draw, batch, side, side, 3), np.arange(batch) % 10
 
     def layer(h, params):
         return block(h, params, heads=heads, causal=False)
@@ -122,10 +123,10 @@ def visualization(*, side: int, width: int, depth: int, views: int) -> Program:
     The loss is a channel's mean activation in a convolutional network, with a penalty on the
     image's total variation.
     """
-    key = keys()
+    draw = generator()
     channels = [3, *(width * 2**i for i in range(depth))]
-    kernels = [kernel(next(key), 3, *pair) for pair in pairwise(channels)]
-    image = normal(next(key), side, side, 3, scale=0.1)
+    kernels = [kernel(draw, 3, *pair) for pair in pairwise(channels)]
+    image = normal(draw, side, side, 3, scale=0.1)
 
     def seen(image, key):
         """A random view: scaled by 0.9 to 1.1, shifted by up to an eighth, and noisy."""
@@ -153,7 +154,7 @@ def visualization(*, side: int, width: int, depth: int, views: int) -> Program:
 
         return of
 
-    return Program(loss, (image, kernels, next(key)))
+    return Program(loss, (image, kernels, jax.random.key(0)))
 
 
 PROGRAMS = {

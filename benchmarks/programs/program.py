@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
-FORMAT = jnp.float32
+FORMAT = np.float32
 
 Wrap = Callable[..., Callable[..., Any]]
 """What is put around each block: `plain`, or `jax.checkpoint` with a policy."""
@@ -48,25 +48,23 @@ class Sized(NamedTuple):
     small: dict[str, int]
 
     def __call__(self, small: bool = False) -> Program:
-        return self.build(**(self.small if small else self.full))
+        program = self.build(**(self.small if small else self.full))
+        return program._replace(arguments=jax.device_put(program.arguments))
 
 
-def keys(seed: int = 0) -> Iterator[jax.Array]:
-    """Random keys, one after the other."""
-    key = jax.random.key(seed)
-    while True:
-        key, one = jax.random.split(key)
-        yield one
+def generator() -> np.random.Generator:
+    """Where numbers come from: NumPy, since JAX would compile once for each of their shapes."""
+    return np.random.default_rng(0)
 
 
-def normal(key: jax.Array, *shape: int, scale: float = 1.0) -> jax.Array:
+def normal(draw: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
     """Normal numbers of deviation `scale`."""
-    return scale * jax.random.normal(key, shape, FORMAT)
+    return np.asarray(scale * draw.standard_normal(shape), FORMAT)
 
 
-def matrix(key: jax.Array, outputs: int, inputs: int, *stacked: int) -> jax.Array:
+def matrix(draw: np.random.Generator, outputs: int, inputs: int, *stacked: int) -> np.ndarray:
     """Weights [..., outputs, inputs] that keep the variance of what they are applied to."""
-    return normal(key, *stacked, outputs, inputs, scale=1 / math.sqrt(inputs))
+    return normal(draw, *stacked, outputs, inputs, scale=1 / math.sqrt(inputs))
 
 
 def unstacked(stacked: Any, depth: int) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.linalg import cho_solve
 
@@ -13,7 +14,7 @@ from benchmarks.programs.program import (
     Program,
     Sized,
     Wrap,
-    keys,
+    generator,
     matrix,
     normal,
     unstacked,
@@ -22,14 +23,14 @@ from benchmarks.programs.program import (
 
 def graph_network(*, nodes: int, edges: int, width: int, depth: int) -> Program:
     """Messages along the edges of a graph, summed at the nodes, in several rounds."""
-    key = keys()
+    draw = generator()
     stacked = {
-        "message": matrix(next(key), width, 2 * width, depth),
-        "inner": matrix(next(key), width, width, depth),
-        "update": matrix(next(key), width, 2 * width, depth),
+        "message": matrix(draw, width, 2 * width, depth),
+        "inner": matrix(draw, width, width, depth),
+        "update": matrix(draw, width, 2 * width, depth),
     }
-    h, y = normal(next(key), nodes, width), normal(next(key), nodes, width)
-    senders, receivers = jax.random.randint(next(key), (2, edges), 0, nodes)
+    h, y = normal(draw, nodes, width), normal(draw, nodes, width)
+    senders, receivers = draw.integers(nodes, size=(2, edges), dtype=np.int32)
 
     def exchange(h, params, senders, receivers):
         pairs = jnp.concatenate([h[senders], h[receivers]], axis=-1)
@@ -52,19 +53,19 @@ def graph_network(*, nodes: int, edges: int, width: int, depth: int) -> Program:
 
 def fourier_operator(*, side: int, width: int, modes: int, depth: int, batch: int) -> Program:
     """A Fourier neural operator on a periodic square: each layer mixes the lowest modes."""
-    key = keys()
+    draw = generator()
     scale = 1 / width
     stacked = {
-        "real": normal(next(key), depth, 2 * modes, modes, width, width, scale=scale),
-        "imaginary": normal(next(key), depth, 2 * modes, modes, width, width, scale=scale),
-        "local": matrix(next(key), width, width, depth),
+        "real": normal(draw, depth, 2 * modes, modes, width, width, scale=scale),
+        "imaginary": normal(draw, depth, 2 * modes, modes, width, width, scale=scale),
+        "local": matrix(draw, width, width, depth),
     }
     params = {
-        "enter": matrix(next(key), width, 3),
+        "enter": matrix(draw, width, 3),
         "layers": unstacked(stacked, depth),
-        "leave": matrix(next(key), 1, width),
+        "leave": matrix(draw, 1, width),
     }
-    x, y = normal(next(key), batch, side, side, 3), normal(next(key), batch, side, side, 1)
+    x, y = normal(draw, batch, side, side, 3), normal(draw, batch, side, side, 1)
 
     def layer(h, params):
         spectrum = jnp.fft.rfft2(h, axes=(1, 2))
@@ -94,13 +95,13 @@ def gaussian_process(*, points: int, features: int) -> Program:
 
     K = σ² exp(−½ Σ_d (x_d − x'_d)² / ℓ_d²) + τ² I, differentiated by the logarithms of σ, ℓ and τ.
     """
-    key = keys()
+    draw = generator()
     params = {
-        "amplitude": jnp.zeros((), FORMAT),
-        "lengths": jnp.zeros(features, FORMAT),
-        "noise": jnp.full((), -1.0, FORMAT),
+        "amplitude": np.zeros((), FORMAT),
+        "lengths": np.zeros(features, FORMAT),
+        "noise": np.full((), -1.0, FORMAT),
     }
-    x, y = normal(next(key), points, features), normal(next(key), points)
+    x, y = normal(draw, points, features), normal(draw, points)
 
     def covariance(params, x):
         scaled = x * jnp.exp(-params["lengths"])
@@ -121,7 +122,7 @@ def gaussian_process(*, points: int, features: int) -> Program:
 
 def neuron() -> Program:
     """One neuron and its squared error, called without jit."""
-    arguments = tuple(jnp.asarray(x, FORMAT) for x in (0.5, -0.2, 2.0, 1.0))
+    arguments = tuple(np.asarray(x, FORMAT) for x in (0.5, -0.2, 2.0, 1.0))
 
     def loss(wrap: Wrap):
         return wrap(lambda w, b, x, y: (jnp.tanh(w * x + b) - y) ** 2)

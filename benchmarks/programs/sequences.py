@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 import fungrad as fg
-from benchmarks.programs.program import FORMAT, Program, Sized, Wrap, keys, matrix, normal
+from benchmarks.programs.program import FORMAT, Program, Sized, Wrap, generator, matrix, normal
 
 
 def lstm(*, steps: int, width: int, batch: int) -> Program:
     """A long short-term memory that reads a sequence and is asked for each next vector."""
-    key = keys()
+    draw = generator()
     params = {
-        "W": matrix(next(key), 4 * width, width),
-        "U": matrix(next(key), 4 * width, width),
-        "b": jnp.zeros(4 * width, FORMAT),
-        "output": matrix(next(key), width, width),
+        "W": matrix(draw, 4 * width, width),
+        "U": matrix(draw, 4 * width, width),
+        "b": np.zeros(4 * width, FORMAT),
+        "output": matrix(draw, width, width),
     }
-    sequence = normal(next(key), steps + 1, batch, width)
+    sequence = normal(draw, steps + 1, batch, width)
 
     def loss(wrap: Wrap):
         def of(params, sequence):
@@ -54,12 +55,12 @@ def _field(params):
 
 def _flow(width: int, batch: int):
     """The parameters of a field, where the flow starts, and where it shall end."""
-    key = keys()
+    draw = generator()
     params = (
-        (matrix(next(key), 2 * width, width), jnp.zeros(2 * width, FORMAT)),
-        (matrix(next(key), width, 2 * width), jnp.zeros(width, FORMAT)),
+        (matrix(draw, 2 * width, width), np.zeros(2 * width, FORMAT)),
+        (matrix(draw, width, 2 * width), np.zeros(width, FORMAT)),
     )
-    return params, normal(next(key), batch, width), normal(next(key), batch, width)
+    return params, normal(draw, batch, width), normal(draw, batch, width)
 
 
 def _fixed(steps: int, h: float):
@@ -100,7 +101,7 @@ def ode_dynamic(*, steps: int, width: int, batch: int) -> Program:
         return of
 
     # Half a step early, so that rounding does not decide how many there are.
-    arguments = (*_flow(width, batch), jnp.asarray(1 - h / 2, FORMAT))
+    arguments = (*_flow(width, batch), np.asarray(1 - h / 2, FORMAT))
     return Program(loss, arguments, scanned=True, of_known_length=_fixed(steps, h))
 
 
