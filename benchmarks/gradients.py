@@ -55,6 +55,7 @@ class Config:
         traces: how often each gradient is traced and lowered.
         compiles: how often it is compiled.
         rounds: how often it is run.
+        cold: forget before each trace what JAX and fungrad have cached.
         smoke: tiny sizes and one round; a few programs and contenders, unless some are named.
         json: a file to write the samples to.
         read: a file that was so written, to be shown instead of measuring.
@@ -66,6 +67,7 @@ class Config:
     traces: int = 5
     compiles: int = 2
     rounds: int = 15
+    cold: bool = False
     smoke: bool = False
     json: Path | None = None
     read: Path | None = None
@@ -118,7 +120,7 @@ def measured(config: Config, console: Console) -> Results:
             program = sized(config.smoke)
             known = contenders(program)
             builders = {rival: known[rival] for rival in rivals if rival in known}
-            outcomes = measure(program, builders, *counts)
+            outcomes = measure(program, builders, *counts, cold=config.cold)
             jax.clear_caches()
         sizes = sized.small if config.smoke else sized.full
         rows[name] = Row(sizes, program.scanned, program.of_known_length is not None, outcomes)

@@ -48,7 +48,12 @@ def policies(names: tuple[str, ...]) -> dict[str, Wrap]:
 
 
 def measure(
-    program: Program, builders: dict[str, Builder], traces: int, compiles: int, rounds: int
+    program: Program,
+    builders: dict[str, Builder],
+    traces: int,
+    compiles: int,
+    rounds: int,
+    cold: bool = False,
 ) -> dict[str, Outcome]:
     """The outcome of each contender.
 
@@ -57,12 +62,13 @@ def measure(
         traces: how often each is traced and lowered, after a first time that does not count.
         compiles: how often fungrad's and JAX's own are compiled; a policy's is once.
         rounds: how often it is run.
+        cold: forget before each trace what JAX and fungrad have cached.
     """
     outcomes = {name: Outcome() for name in builders}
     if program.eager:
         ready = {name: build() for name, build in builders.items()}
     else:
-        ready = _compiled(program, builders, outcomes, traces, compiles)
+        ready = _compiled(program, builders, outcomes, traces, compiles, cold)
     ready = _agreeing(program, ready, outcomes)
     _run_in_turns(program, ready, outcomes, rounds)
     return outcomes
@@ -75,7 +81,9 @@ def _turns(names: Iterable[str], rounds: int) -> Iterator[tuple[int, str]]:
         yield from ((i, name) for name in order.sample(names, len(names)))
 
 
-def _compiled(program: Program, builders: dict, outcomes: dict, traces: int, compiles: int):
+def _compiled(
+    program: Program, builders: dict, outcomes: dict, traces: int, compiles: int, cold: bool
+) -> dict[str, Callable[..., Any]]:
     """Each contender's executable, but of those that refuse the program."""
     ready: dict[str, Callable[..., Any]] = {}
     for i, name in _turns(builders, 1 + max(traces, compiles)):
@@ -83,6 +91,8 @@ def _compiled(program: Program, builders: dict, outcomes: dict, traces: int, com
         if outcome.refused:
             continue
         samples = outcome.samples if i > 0 else {}
+        if cold:
+            jax.clear_caches()
         try:
             with _undisturbed():
                 gradient = jax.jit(builders[name]())
