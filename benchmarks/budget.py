@@ -8,10 +8,13 @@ memory nor more time, and of one of them less by more than 3 %.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -19,9 +22,28 @@ from rich.table import Table
 import fungrad as fg
 from benchmarks.gradients import SMOKE_CONTENDERS, WIDTH
 from benchmarks.measuring import contenders, measure
+from benchmarks.page import DOCS, FAINT, GRAY
 from benchmarks.programs import PROGRAMS, Program, plain
 from benchmarks.results import JAX, NOTHING, OURS, Row, machine
+from docs.generate import table
 from experiments.common.command import choose, command_line
+from experiments.common.figures import COLORS, axes
+
+HEAD = ["save", "memory, MB", "of the budget", "time / jax.grad", "beaten by"]
+
+PAGE = """\
+# What a budget of memory costs
+
+`fg.grad(loss, save=bytes)` plans within that many bytes of temporary memory. Here at the program
+`{program}` of [the benchmarks](benchmarks.md), with budgets from half of what `save="nothing"`
+plans to all of what `jax.grad` does, beside the policies of `jax.checkpoint` that a user could
+choose by hand. A policy beats a budget if it needs neither more memory nor more time, and of one of
+them less by more than 3 %. Measured by `python -m benchmarks.budget --docs`, with JAX {jax} on
+{machine}.
+
+![Time against memory: a line through the budgets, a dot for each policy](budgets.svg)
+
+{table}"""
 
 
 @dataclass(frozen=True)
@@ -33,19 +55,59 @@ class Config:
         points: how many budgets.
         rounds: how often each gradient is run.
         smoke: the program in a tiny size, two budgets, few others, one round.
+        docs: write docs/budgets.md and its figure.
     """
 
     program: str = "transformer-scanned"
     points: int = 8
     rounds: int = 15
     smoke: bool = False
+    docs: bool = False
 
 
-def run(config: Config) -> Table:
+@dataclass(frozen=True)
+class Sweep:
+    """What was measured, and which of the contenders are budgets: their bytes, by name."""
+
+    program: str
+    row: Row
+    budgets: dict[str, int]
+
+    def lines(self) -> Iterator[list[str]]:
+        """One line for each contender, as in HEAD."""
+        for name, outcome in self.row.outcomes.items():
+            if outcome.refused:
+                yield [name, "–", "–", "–", f"refused: {outcome.refused}"]
+                continue
+            memory, time = outcome.median("memory"), self.row.ratio("time", name)
+            spent = f"{memory / self.budgets[name]:.2f}" if name in self.budgets else ""
+            cells = [f"{memory / 1e6:.3g}", spent, f"{time.median:.2f}" if time else "–"]
+            yield [name, *cells, ", ".join(self.beaten_by(name))]
+
+    def beaten_by(self, name: str) -> list[str]:
+        """The policies that beat a contender of fungrad's."""
+        ours = name in (*self.budgets, OURS, NOTHING)
+        return [policy for policy in self.row.policies() if ours and self._beats(policy, name)]
+
+    def _beats(self, policy: str, name: str) -> bool:
+        ratios = [self.row.ratio(stage, name, policy) for stage in ("memory", "time")]
+        medians = [ratio.median for ratio in ratios if ratio]
+        return min(medians) >= 1 and max(medians) > 1.03
+
+    def places(self, names: list[str]) -> tuple[list[float], list[float]]:
+        """Megabytes, and time divided by that of `jax.grad`, of those that were measured."""
+        found = [
+            (self.row.outcomes[name].median("memory") / 1e6, ratio.median)
+            for name in names
+            if (ratio := self.row.ratio("time", name))
+        ]
+        return [x for x, _ in found], [y for _, y in found]
+
+
+def run(config: Config) -> Sweep:
     """Measure all budgets and all policies in turns, and show them."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    sized = PROGRAMS[choose("--program", config.program, PROGRAMS)]
-    program = sized(config.smoke)
+    program = PROGRAMS[choose("--program", config.program, PROGRAMS)](config.smoke)
     points, rounds = (2, 1) if config.smoke else (config.points, config.rounds)
     with console.status(config.program):
         budgets = {f"{b / 1e6:.3g} MB": b for b in between(program, points)}
@@ -56,46 +118,54 @@ def run(config: Config) -> Table:
         if config.smoke:
             others = {name: others[name] for name in SMOKE_CONTENDERS}
         outcomes = measure(program, spending | others, 1, 1, rounds)
-    row = Row(sized.full, program.scanned, False, outcomes)
-    shown = table(row, budgets, f"{config.program}: {machine()}, JAX {jax.__version__}")
-    console.print(shown)
-    return shown
+    sweep = Sweep(config.program, Row({}, program.scanned, False, outcomes), budgets)
+    console.print(on_terminal(sweep))
+    if config.docs:
+        write(sweep)
+    return sweep
 
 
 def between(program: Program, points: int) -> list[int]:
     """Budgets from half of what `save="nothing"` plans to what `jax.grad` does, in equal ratios."""
-    ends = []
-    for name in (NOTHING, JAX):
-        gradient = jax.jit(contenders(program)[name]())
-        compiled = gradient.lower(*program.arguments).compile()
-        ends.append(compiled.memory_analysis().temp_size_in_bytes)
-    least, most = ends
+    known = contenders(program)
+    lowered = (jax.jit(known[name]()).lower(*program.arguments) for name in (NOTHING, JAX))
+    least, most = (one.compile().memory_analysis().temp_size_in_bytes for one in lowered)
     return [int(b) for b in np.ceil(np.geomspace(least / 2, most, points))]
 
 
-def table(row: Row, budgets: dict[str, int], title: str) -> Table:
-    """One line for each budget, then one for every other contender."""
-    shown = Table(title=title)
-    for column in ("save", "memory, MB", "of budget", "time / jax.grad", "beaten by"):
-        shown.add_column(column, justify="left" if column in ("save", "beaten by") else "right")
-    for name, outcome in row.outcomes.items():
-        if name == OURS:
+def on_terminal(sweep: Sweep) -> Table:
+    """Budgets above, every other contender below."""
+    shown = Table(title=f"{sweep.program}: {machine()}, JAX {jax.__version__}")
+    for title in HEAD:
+        shown.add_column(title, justify="left" if title in (HEAD[0], HEAD[-1]) else "right")
+    for cells in sweep.lines():
+        if cells[0] == OURS:
             shown.add_section()
-        if outcome.refused:
-            shown.add_row(name, "–", "–", "–", f"refused: {escape(outcome.refused)}")
-            continue
-        memory, time = outcome.median("memory"), row.ratio("time", name, JAX)
-        spent = f"{memory / budgets[name]:.2f}" if name in budgets else ""
-        beaten = ", ".join(p for p in row.policies() if _beats(row, p, name))
-        cells = [f"{memory / 1e6:.3g}", spent, f"{time.median:.2f}" if time else "–"]
-        shown.add_row(name, *cells, beaten if name in (*budgets, OURS, NOTHING) else "")
+        shown.add_row(*map(escape, cells))
     return shown
 
 
-def _beats(row: Row, policy: str, name: str) -> bool:
-    ratios = [row.ratio(stage, name, policy) for stage in ("memory", "time")]
-    medians = [ratio.median for ratio in ratios if ratio]
-    return min(medians) >= 1 and max(medians) > 1.03
+def write(sweep: Sweep, folder: Path = DOCS) -> None:
+    """Write budgets.md and budgets.svg to the folder."""
+    figure(sweep).savefig(folder / "budgets.svg", metadata={"Date": None})
+    lines = table(HEAD, sweep.lines())
+    text = PAGE.format(program=sweep.program, jax=jax.__version__, machine=machine(), table=lines)
+    (folder / "budgets.md").write_text(text, "utf-8")
+
+
+def figure(sweep: Sweep) -> Figure:
+    """Time against memory: a line through the budgets, a dot for each policy."""
+    picture, (plot,) = axes()
+    policies = sweep.row.policies()
+    plot.plot(*sweep.places(policies), "o", color=FAINT, label="policies chosen by hand")
+    for name, x, y in zip(policies, *sweep.places(policies), strict=True):
+        plot.annotate(name, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=GRAY)
+    plot.plot(*sweep.places([JAX]), "x", color=GRAY, label="jax.grad")
+    plot.plot(*sweep.places(list(sweep.budgets)), "o-", color=COLORS[0], label="fg.grad, budgets")
+    plot.plot(*sweep.places([OURS]), "o", color=COLORS[1], label="fg.grad, save=None")
+    plot.set(xlabel="temporary memory, MB", ylabel="time per call / jax.grad", xscale="log")
+    plot.legend()
+    return picture
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ that of the column's medians.
     make bench                                              # all of it, about a quarter of an hour
     make bench BENCH="--programs lstm --rounds 5"           # a part
     make bench BENCH="--docs"                               # all of it, and this page
-    .venv/bin/python -m benchmarks.budget                   # what a budget of memory costs in time
+    .venv/bin/python -m benchmarks.budget --docs            # what a budget of memory costs in time
 
 Where JAX finds an accelerator, it is that which is measured.
 """

@@ -6,7 +6,7 @@ import re
 import jax
 import pytest
 
-from benchmarks import budget, gradients, measuring, page
+from benchmarks import gradients, measuring, page
 from benchmarks.programs import PROGRAMS, plain
 from benchmarks.results import JAX, NOTHING, OURS, POLICIES, STAGES, Outcome, Ratio, Results, Row
 from experiments.common.command import ExperimentError
@@ -122,13 +122,3 @@ def test_no_memory_is_as_much_as_none():
 def test_the_front_is_what_nothing_beats():
     points = [(2.0, 1.0), (1.0, 3.0), (2.0, 4.0), (3.0, 2.0)]
     assert page.front(points) == [(1.0, 3.0), (2.0, 1.0)]
-
-
-# ---- budgets -------------------------------------------------------------------------------------
-
-
-def test_budgets_and_policies_stand_in_one_table():
-    shown = budget.run(budget.Config(program="mlp-scanned", smoke=True))
-    first = [str(cell) for cell in shown.columns[0].cells]
-    assert len(first) == 2 + len(gradients.SMOKE_CONTENDERS)
-    assert all(name.endswith(" MB") for name in first[:2])
