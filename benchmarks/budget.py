@@ -159,12 +159,17 @@ def figure(sweep: Sweep) -> Figure:
     policies = sweep.row.policies()
     plot.plot(*sweep.places(policies), "o", color=FAINT, label="policies chosen by hand")
     for name, x, y in zip(policies, *sweep.places(policies), strict=True):
-        plot.annotate(name, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=GRAY)
+        plot.annotate(
+            name, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=7, color=GRAY
+        )
     plot.plot(*sweep.places([JAX]), "x", color=GRAY, label="jax.grad")
     plot.plot(*sweep.places(list(sweep.budgets)), "o-", color=COLORS[0], label="fg.grad, budgets")
     plot.plot(*sweep.places([OURS]), "o", color=COLORS[1], label="fg.grad, save=None")
     plot.set(xlabel="temporary memory, MB", ylabel="time per call / jax.grad", xscale="log")
-    plot.legend()
+    plot.margins(0.15)
+    for format_with in (plot.xaxis.set_major_formatter, plot.xaxis.set_minor_formatter):
+        format_with("{x:g}")
+    picture.legend(loc="outside upper center", ncols=2)
     return picture
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,7 @@ def measured(config: Config, console: Console) -> Results:
     rivals = _chosen("--contenders", rivals, CONTENDERS)
     rows = {}
     for name in names:
+        start = time.perf_counter()
         with console.status(name):
             sized = PROGRAMS[name]
             program = sized(config.smoke)
@@ -122,6 +124,7 @@ def measured(config: Config, console: Console) -> Results:
             builders = {rival: known[rival] for rival in rivals if rival in known}
             outcomes = measure(program, builders, *counts, cold=config.cold)
             jax.clear_caches()
+        console.print(f"[dim]{name}: measured in {time.perf_counter() - start:.0f} s[/dim]")
         sizes = sized.small if config.smoke else sized.full
         rows[name] = Row(sizes, program.scanned, program.of_known_length is not None, outcomes)
     return Results(machine(), jax.__version__, rows)
