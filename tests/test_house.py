@@ -28,6 +28,7 @@ LAYERS = [
     {"rulebook"},
     {"fallback"},
     {"passes"},
+    {"interning"},
     {"saving"},
     {"rules"},
     {"pullback"},
@@ -113,7 +114,7 @@ def test_nothing_imports_the_experiments():
 def test_a_file_has_one_subject():
     lengths = {name_of(path): len(text_of(path).splitlines()) for path in PYTHON}
     # A second file beside _jax.py would be a second door to JAX's internals.
-    allowed = {"src/fungrad/_jax.py": 750}
+    allowed = {"src/fungrad/_jax.py": 880}
     assert {name: n for name, n in lengths.items() if n > allowed.get(name, 400)} == {}
 
 

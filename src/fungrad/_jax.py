@@ -7,11 +7,11 @@ constants), an *equation* is one operation in it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -32,9 +32,10 @@ from jax._src import (
 )
 from jax._src import linear_util as lu
 from jax._src import shard_map as sharded
-from jax._src.interpreters import ad
+from jax._src.interpreters import ad, batching, mlir
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
+from jax._src.lib.mlir import ir
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
 from jax._src.named_sharding import UNSPECIFIED
@@ -52,12 +53,30 @@ source_info_util.register_exclusion(os.path.dirname(__file__))
 traceback_util.register_exclusion(os.path.dirname(__file__))
 api_boundary = traceback_util.api_boundary
 
+Jaxpr = core.Jaxpr
 Literal = core.Literal
 DropVar = core.DropVar
 ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one class from JAX 0.12 on
 
 cached_by_graph = util.weakref_lru_cache
 """Decorator: a cache keyed by the identity of the first argument, which it holds weakly."""
+
+
+def cached_by_value(size: int) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: a cache of the last `size` answers, which `jax.clear_caches` clears."""
+
+    def decorate(function):
+        cached = functools.lru_cache(size)(function)
+        util.register_cache(cached, function.__name__)
+        return cached
+
+    return decorate
+
+
+def may_keep() -> bool:
+    """Whether what is traced may be kept; not while JAX looks for tracers that are."""
+    return not config.check_tracer_leaks.value
+
 
 # The checks of JAX's own transforms, so that their users meet the errors that they know.
 check_input_dtype = api._check_input_dtype_revderiv
@@ -156,6 +175,8 @@ def filler(aval: Any) -> Any:
     """Some value of a type, for a place that nobody reads."""
     if is_reference_type(aval):
         return jax.new_ref(filler(aval.inner_aval))
+    if dtypes.issubdtype(aval.dtype, dtypes.extended):  # its zeros are those of gradients
+        return jax.lax.full(aval.shape, 0, aval.dtype)
     return ad_util.zeros_like_aval(aval)
 
 
@@ -244,8 +265,13 @@ def moved_to(g: Any, gradient_aval: Any) -> Any:
     if explicit and aval.sharding != due and not due.mesh.empty:
         with jax.sharding.use_abstract_mesh(due.mesh):
             g = jax.sharding.reshard(g, due)
-    varying = gradient_aval.mat.varying - aval.mat.varying
-    return core.pvary(g, tuple(varying)) if varying else g
+    return varying_as(g, gradient_aval)
+
+
+def varying_as(value: Any, aval: Any) -> Any:
+    """In shard_map: a value that may differ from device to device wherever another type does."""
+    varying = aval.mat.varying - core.typeof(value).mat.varying
+    return core.pvary(value, tuple(varying)) if varying else value
 
 
 def add(g: Any, h: Any) -> Any:
@@ -416,10 +442,24 @@ def equations_so_far() -> int:
     return len(core.trace_ctx.trace.frame.tracing_eqns)
 
 
+def is_custom_jvp(equation: Any) -> bool:
+    return "jvp_jaxpr_fun" in equation.params
+
+
+def place_of_custom_jvp(equation: Any) -> str:
+    """The name, file and line of the derivative that an author wrote."""
+    return equation.params["jvp_jaxpr_fun"].debug_info.func_src_info
+
+
 def is_effectful(equation: Any) -> bool:
     """Whether it matters when, and how often, an equation is run."""
     effects = [e for e in equation.effects if not isinstance(e, core.NamedAxisEffect)]
     return bool(effects) or not equation.outvars
+
+
+def is_collective(graph: Any) -> bool:
+    """Whether the graph has devices, or examples, exchange values."""
+    return any(isinstance(effect, core.NamedAxisEffect) for effect in graph.jaxpr.effects)
 
 
 def effectful_after(graph: Any, size: int, equations: Sequence[Any]) -> set[int]:
@@ -451,7 +491,46 @@ def policy_saves(policy: Callable[..., Any], equation: Any) -> bool:
 
 
 def evaluate(graph: Any, inputs: Sequence[Any]) -> list[Any]:
-    return core.eval_jaxpr(graph.jaxpr, graph.consts, *inputs)
+    """The graph's outputs; where a graph is being read, the equations are copied into that one."""
+    trace, jaxpr = core.trace_ctx.trace, graph.jaxpr
+    types = (v.aval for v in jaxpr.invars)
+    if (
+        isinstance(trace, pe.DynamicJaxprTrace)
+        and not (
+            trace.requires_low or jaxpr.is_high or core.current_jaxpr_eqn_context().xla_metadata
+        )
+        and not (config.eager_constant_folding.value or config.enable_checks.value)
+        and all(core.typeof(x) == aval for x, aval in zip(inputs, types, strict=True))
+    ):
+        return _copy(graph, inputs, trace)
+    return core.eval_jaxpr(jaxpr, graph.consts, *inputs)
+
+
+def _copy(graph: Any, inputs: Sequence[Any], trace: Any) -> list[Any]:
+    """What `evaluate` of a graph emits: types and parameters are what they were, and so is it."""
+    here, jaxpr = source_info_util.current(), graph.jaxpr
+    scopes: dict[Any, Any] = {}
+    variables = [*jaxpr.constvars, *jaxpr.invars]
+    values = map(canonical, [*graph.consts, *inputs])
+    tracers = {v: trace.to_jaxpr_tracer(x, here) for v, x in zip(variables, values, strict=True)}
+
+    def read(v):
+        return trace.var_to_tracer(v, here) if isinstance(v, Literal) else tracers[v]
+
+    for e in jaxpr.eqns:
+        operands = [read(v) for v in e.invars]
+        if e.effects:  # they name operands
+            outputs = bind(e, operands)
+        else:
+            source, own = e.source_info, e.source_info.name_stack
+            if own not in scopes:
+                scopes[own] = here.name_stack + own
+            source = source_info_util.SourceInfo(source.traceback, scopes[own])
+            avals = [v.aval for v in e.outvars]
+            parts = (avals, e.primitive, e.params, e.effects, source, e.ctx)
+            outputs = trace.emit_eqn(operands, *parts)
+        tracers.update(zip(e.outvars, outputs, strict=True))
+    return [v.val if isinstance(v, Literal) else tracers[v] for v in jaxpr.outvars]
 
 
 # --- Equations ---------------------------------------------------------------------------
@@ -521,9 +600,28 @@ def subgraphs(equation: Any) -> list[Any]:
     found = []
     for value in equation.params.values():
         for entry in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(entry, ClosedJaxpr | core.Jaxpr):
+            if is_graph(entry):
                 found.append(close(entry))
     return found
+
+
+def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
+    """The equation with each graph that it holds changed, and the effects that are left."""
+
+    def changed(value):
+        if isinstance(value, tuple | list):
+            return type(value)(map(changed, value)) if any(map(is_graph, value)) else value
+        opened = is_graph(value) and not hasattr(value, "consts")
+        graph = change(close(value)) if is_graph(value) else value
+        return graph.jaxpr if opened else graph
+
+    new = equation.replace(params={k: changed(v) for k, v in equation.params.items()})
+    kinds = {type(effect) for graph in subgraphs(new) for effect in graph.jaxpr.effects}
+    return new.replace(effects={e for e in equation.effects if type(e) in kinds})
+
+
+def is_graph(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | core.Jaxpr)
 
 
 def line_of(equation: Any) -> tuple[str, int, str]:
@@ -566,7 +664,19 @@ def call_jit(
     try:
         return pjit.jit_p.bind(*inputs, **{**params, **changed})
     except api_util.InternalFloatingPointError as error:  # jax_debug_nans: find the operation
-        api_util.maybe_recursive_nan_check(error, partial(evaluate, graph), (inputs,), {})
+        api_util.maybe_recursive_nan_check(error, functools.partial(evaluate, graph), (inputs,), {})
+
+
+def call(name: str, graph: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Where a graph is being read, emit a call of another one; else evaluate that."""
+    if not any(map(is_tracer, inputs)):
+        return evaluate(graph, inputs)
+
+    def function(*values):
+        return evaluate(graph, values)
+
+    function.__name__ = name
+    return jax.jit(function)(*inputs)
 
 
 class ScanOperands(NamedTuple):
@@ -626,6 +736,65 @@ def barrier(values: Sequence[Any]) -> list[Any]:
     return [x if is_reference_type(core.typeof(x)) else next(guarded) for x in values]
 
 
+# --- What waits for a gradient ---------------------------------------------------------------
+#
+# Two identities. `awaiting` hands x on once the value that `arrival` of the same place saw last is
+# there. XLA does what it can as soon as it can, and takes `optimization_barrier` away before it
+# makes its schedule; so x is chosen by a condition that holds always, as only we know:
+#
+#     x' = 0 if (g₀ ≠ g₀ and g₀ = g₀) else x        g₀: one entry of the value that arrived
+#
+# Where that would cost communication, or g is out of sight, a barrier must do. The dependence shows
+# in the lowered program alone: for JAX both are linear, and so is all that reads them.
+
+arrival_p, awaiting_p = core.Primitive("arrival"), core.Primitive("awaiting")
+
+
+def _lower_arrival(context: Any, value: Any, *, place: int) -> list[Any]:
+    context.module_context.cached_primitive_lowerings[arrival_p, place] = value, context.avals_in
+    return [value]
+
+
+def _lower_awaiting(context: Any, value: Any, *, place: int) -> list[Any]:
+    module = context.module_context
+    g, types = module.cached_primitive_lowerings.get((arrival_p, place), (None, ()))
+    devices = getattr(module.axis_context, "num_devices", None)
+    if devices != 1 or g is None or _block_of(g) != ir.InsertionPoint.current.block:
+        held = mlir.lower_fun(lambda x: jax.lax.optimization_barrier((x,)))
+        return held(context, value)
+    together = context.replace(avals_in=(*types, *context.avals_in), primitive=None)
+    return mlir.lower_fun(_awaited, multiple_results=False)(together, g, value)
+
+
+def _block_of(value: Any) -> Any:
+    owner = value.owner
+    return owner if isinstance(owner, ir.Block) else owner.block
+
+
+def _awaited(g: Any, x: Any) -> Any:
+    first = jax.lax.slice(g, (0,) * g.ndim, (1,) * g.ndim).reshape(())
+    never = jax.lax.bitwise_and(jax.lax.ne(first, first), jax.lax.eq(first, first))
+    return jax.lax.select_n(never, x, jax.lax.full_like(x, 0))
+
+
+for _primitive, _lower in ((arrival_p, _lower_arrival), (awaiting_p, _lower_awaiting)):
+    _primitive.def_impl(lambda x, *, place: x)
+    _primitive.def_abstract_eval(lambda x, *, place: x)
+    ad.deflinear2(_primitive, lambda g, x, *, place: [g])
+    batching.defvectorized(_primitive)
+    mlir.register_lowering(_primitive, _lower, cacheable=False)
+
+
+def waiting_equation(primitive: Any, variable: Any, place: int, like: Any) -> Any:
+    """An equation of one of these, in the scope of another equation."""
+    changed = {"primitive": primitive, "params": {"place": place}, "effects": core.no_effects}
+    return like.replace(invars=[variable], outvars=[core.Var(variable.aval)], **changed)
+
+
+def renamed(variable: Any, names: dict[Any, Any]) -> Any:
+    return variable if isinstance(variable, Literal) else names.get(variable, variable)
+
+
 # --- Calls of all devices of a mesh --------------------------------------------------------
 
 
@@ -681,16 +850,22 @@ def custom_jvp_graph(equation: Any, active: Sequence[bool]) -> tuple[Any, list[A
         at the others, or left out if the author asked for symbolic zeros; and which outputs have a
         tangent.
     """
-    inputs = equation.invars[equation.params["num_consts"] :]
-    active = active[equation.params["num_consts"] :]
-    left_out = [equation.params["symbolic_zeros"] and not a for a in active]
-    jaxpr, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*left_out)
+    graph, left_out, has_tangent = custom_jvp_function(equation, active)
+    hidden = equation.params["num_consts"]
     tangents = [
         Unknown(v.aval.to_tangent_aval()) if a else _tangent_zero(v.aval, symbolic=False)
-        for v, a, out in zip(inputs, active, left_out, strict=True)
+        for v, a, out in zip(equation.invars[hidden:], active[hidden:], left_out, strict=True)
         if not out
     ]
-    return ClosedJaxpr(jaxpr, consts), tangents, [not zero for zero in zeros]
+    return graph, tangents, list(has_tangent)
+
+
+def custom_jvp_function(equation: Any, active: Sequence[bool]) -> tuple[Any, ...]:
+    """The graph alone, which inputs have no tangent in it, and which outputs have one."""
+    shown = active[equation.params["num_consts"] :]
+    left_out = tuple(equation.params["symbolic_zeros"] and not a for a in shown)
+    jaxpr, consts, zeros = equation.params["jvp_jaxpr_fun"].call_wrapped(*left_out)
+    return ClosedJaxpr(jaxpr, consts), left_out, tuple(not zero for zero in zeros)
 
 
 def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bool]):
