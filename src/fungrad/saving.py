@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fungrad import _jax, passes
+from fungrad import _jax, interning, passes
 from fungrad.passes import Settings
 from fungrad.rulebook import Halves
 
@@ -168,7 +168,7 @@ def _type_of_g(variable: Any) -> Any:
     return _jax.gradient_type(variable.aval)
 
 
-@_jax.cached_by_graph
+@interning.cached_by_content
 def split(
     graph: Any,
     active: tuple[bool, ...],
