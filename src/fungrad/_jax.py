@@ -768,7 +768,7 @@ def _lower_awaiting(context: Any, value: Any, *, place: int) -> list[Any]:
 
 def _block_of(value: Any) -> Any:
     owner = value.owner
-    return owner if isinstance(owner, ir.Block) else owner.block
+    return owner if isinstance(owner, ir.Block) else owner.operation.block
 
 
 def _awaited(g: Any, x: Any) -> Any:

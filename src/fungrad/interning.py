@@ -51,10 +51,10 @@ def cached_by_content(function: Callable[..., Any]) -> Callable[..., Any]:
     by_identity = _jax.cached_by_graph(function)
 
     @wraps(function)
-    def by_content(graph, active, wanted, kept, settings, *others):
+    def by_content(graph, active, wanted, kept, settings, *others, **named):
         keeps = _jax.may_keep() and settings.missed is None
         first = _first(graph, active, settings) if keeps else None
-        return by_identity(first or graph, active, wanted, kept, settings, *others)
+        return by_identity(first or graph, active, wanted, kept, settings, *others, **named)
 
     return by_content
 

@@ -196,7 +196,10 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     """The graph's outputs, its backward pass, and what that reads."""
     active = (True,) * len(inputs)
     passes.refuse_writes_outside(graph, active, settings)
-    if settings.save in (None, "everything"):
+    # Values that are known are run through operation by operation, and Python may look at them.
+    if settings.save == "everything" or (
+        settings.save is None and all(map(_jax.is_concrete, inputs))
+    ):
         steps = passes.plan(graph, active, wanted, settings)
         with _jax.in_pass("jvp"):
             record = passes.forward(graph, inputs, steps)
@@ -209,7 +212,7 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     cut = saving.split(graph, active, tuple(wanted), (True,) * len(wanted), settings)
 
     def behind(half, values):
-        return _jax.evaluate(half, _jax.barrier(values))
+        return _jax.evaluate(half, values if cut.tied else _jax.barrier(values))
 
     halves = cut.halves(active, wanted, _jax.evaluate, behind)
     with _jax.in_pass("jvp"):

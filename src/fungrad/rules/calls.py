@@ -45,21 +45,45 @@ def halves_of(graph, active, wanted, settings) -> Halves:
 
 def _evaluate_twice(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x, by the passes over f's own graph"""
-    return halves_of(graph_inside(equation), active, wanted, settings)
+    return passed_through(graph_inside(equation), active, wanted, settings)
+
+
+def passed_through(graph, active, wanted, settings) -> Halves:
+    """The halves of a graph that is not cut: they are part of what is around it, and its cut."""
+    steps = passes.plan(graph, active, wanted, settings)
+    variables: list[Any] = []
+
+    def forward(*inputs):
+        record = passes.forward(graph, inputs, steps)
+        variables[:] = record.values
+        return record.outputs, [list(record.values.values()), record.saved]
+
+    def backward(saved, g, *references):
+        values, inner = saved
+        record = passes.Record([], dict(zip(variables, values, strict=True)), inner)
+        answers = iter(passes.backward(graph, steps, record, g, active, references))
+        return [next(answers) if a else None for a in active]
+
+    return Halves(forward, backward)
 
 
 # --- jit --------------------------------------------------------------------------------------
 
+_SMALL = 32
+"""As many equations as helpers such as softmax have, but no layer of a model."""
+
 
 def _split_jit(equation, active, wanted, settings) -> Halves:
     """out = jit(f)(x)        ∂out/∂x = ∂f/∂x: each half is a jit of the same name"""
-    if callable(settings.save):
-        # A policy looks at single equations, so they must be in sight.
-        return _evaluate_twice(equation, active, wanted, settings)
     graph = graph_inside(equation)
+    inputs, outputs = _jax.jit_places(equation.params)
+    placed = any(place != _jax.ANYWHERE for place in (*inputs, *outputs))
+    # A policy looks at single equations, so they must be in sight; so does the minimum cut, but a
+    # large graph that may be called again is better traced and cut once.
+    if callable(settings.save) or (_is_small(graph) and not placed):
+        return passed_through(graph, active, wanted, settings)
     cut = cut_of(graph, active, wanted, settings)
     # What the author says of where an array lives holds for its gradient too.
-    inputs, outputs = _jax.jit_places(equation.params)
     saved = [_jax.ANYWHERE] * len(cut.saved)
     held = [graph.jaxpr.invars.index(v) for v in passes.references(graph, active)]
     arriving = [*compress(outputs, wanted), *(inputs[i] for i in held)]
@@ -70,6 +94,12 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
     )
     call = partial(_jax.call_jit, equation.params)
     return cut.halves(active, wanted, partial(call, *ahead), partial(call, *behind))
+
+
+def _is_small(graph) -> bool:
+    equations = graph.jaxpr.eqns
+    inner = (g for equation in equations for g in _jax.subgraphs(equation))
+    return len(equations) <= _SMALL and all(map(_is_small, inner))
 
 
 jit = CallRule(
@@ -92,8 +122,9 @@ eval_jaxpr = CallRule("eval_jaxpr", _evaluate_twice, activity_inside)
 def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x: the backward half computes f again from x
 
-    What may cross the cut is what the author's policy allows. The barrier keeps XLA from merging
-    the second computation with the first, if there is a second one.
+    What may cross the cut is what the author's policy allows; each half is a call, so that the
+    cut around it does not decide anew. The barrier keeps XLA from merging the second computation
+    with the first, if there is a second one.
     """
     policy = equation.params["policy"]
     chosen = settings._replace(save="nothing" if policy is None else policy)
@@ -106,9 +137,9 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
         guarded += [any(of_inputs)] * (len(values) - len(guarded))
         held = iter(_jax.barrier(list(compress(values, guarded))))
         values = [next(held) if is_held else x for x, is_held in zip(values, guarded, strict=True)]
-        return _jax.evaluate(graph, values)
+        return _jax.call("checkpoint", graph, values)
 
-    return cut.halves(active, wanted, _jax.evaluate, behind)
+    return cut.halves(active, wanted, partial(_jax.call, "checkpoint"), behind)
 
 
 checkpoint = CallRule(
@@ -136,21 +167,16 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     known = (False,) * (len(active) - hidden)
     asked = known + tuple(isinstance(t, _jax.Unknown) for t in tangents)
     brings = (False,) * outputs + tuple(compress(wanted, has_tangent))
-    steps = passes.plan(graph, asked, brings, settings._replace(linear=True))
-    variables: list[Any] = []
+    both = passed_through(graph, asked, brings, settings._replace(linear=True))
 
     def forward(*values):
-        record = passes.forward(graph, [*values[hidden:], *tangents], steps)
-        variables[:] = record.values
-        return record.outputs[:outputs], [list(record.values.values()), record.saved]
+        answers, saved = both.forward(*values[hidden:], *tangents)
+        return answers[:outputs], saved
 
     def backward(saved, g, *references):
-        values, inner = saved
-        record = passes.Record([], dict(zip(variables, values, strict=True)), inner)
-        arriving = [None] * outputs + list(compress(g, has_tangent))
-        answers = iter(passes.backward(graph, steps, record, arriving, asked))
-        gradients = [next(answers) if a else None for a in active[hidden:]]
-        return [None] * hidden + gradients
+        gradients = both.backward(saved, [None] * outputs + list(compress(g, has_tangent)))
+        given = iter([x for x, a in zip(gradients, asked, strict=True) if a])
+        return [None] * hidden + [next(given) if a else None for a in active[hidden:]]
 
     return Halves(forward, backward)
 

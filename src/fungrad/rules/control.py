@@ -78,7 +78,10 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     inside, _ = body_activity(body, tuple(active), carry, settings)
     asked = body_wanted(body, inside, tuple(wanted), carry, settings)
     invariant = (True,) * n + (False,) * (len(active) - n)
-    cut = saving.split(body, inside, asked, (True,) * len(asked), settings, invariant)
+    stacked = (False,) * n + (True,) * m + (False,) * (len(active) - n - m)
+    cut = saving.split(
+        body, inside, asked, (True,) * len(asked), settings, invariant, stacked, True
+    )
     loop = _Loop(params, body, cut, inside, asked, n, m)
 
     def backward(saved, g, *references):
@@ -212,7 +215,7 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
     branches = [_jax.close(branch) for branch in equation.params["branches"]]
     inside = tuple(active[1:])
     kept = (True,) * len(wanted)
-    cuts = [saving.split(branch, inside, wanted, kept, settings) for branch in branches]
+    cuts = [saving.split(branch, inside, wanted, kept, settings, apart=True) for branch in branches]
     slots, seats = _share_slots([cut.saved for cut in cuts])
     types = [v.aval for v in branches[0].jaxpr.invars]
     free = sorted({i for cut in cuts for i in cut.free})

@@ -85,3 +85,20 @@ def linear(g, out, *inputs, callee, transpose_thunk, num_callee_consts, num_res)
         [lax.full(z.shape, 0, z.dtype) if y is None else y for y, z in zip(g, out, strict=True)],
     )
     return *(by_residual for _ in range(num_callee_consts + num_res)), *answers
+
+
+# --- What waits for a gradient (replay.py) ------------------------------------------------------
+
+
+@rule("arrival", example=lambda draw: (lambda x: _jax.arrival_p.bind(x, place=0), draw.uniform(3)))
+def arrival(g, z, x):
+    """z = x        ∂z/∂x = I"""
+    return g
+
+
+@rule(
+    "awaiting", example=lambda draw: (lambda x: _jax.awaiting_p.bind(x, place=0), draw.uniform(3))
+)
+def awaiting(g, z, x):
+    """z = x        ∂z/∂x = I"""
+    return g

@@ -1,0 +1,126 @@
+"""Which values cross from the forward half to the backward half at the least cost.
+
+The joint graph becomes a network, which a minimum cut parts in two. On the side of the source is
+what only the forward half does, on that of the sink what the backward half must have. An edge that
+leads across is paid for:
+
+    source → equation     the operations that it takes: it is repeated
+    source → input        the price of its bytes, if it must be stacked to be at hand later
+    equation → output     the price of its bytes: it is kept
+    input → equation      ∞: to repeat an equation one must have what it reads
+    output → sink         ∞: the backward half reads it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fungrad import _jax, costs
+from fungrad.costs import Effort
+from fungrad.joint import Joint
+from fungrad.mincut import SINK, SOURCE, sink_side
+
+
+def cheapest(
+    joint: Joint,
+    ahead: set[int],
+    after: set[int],
+    at_hand: set[int],
+    stacked: Sequence[bool],
+    effort: Effort,
+    apart: bool,
+) -> set[Any]:
+    """The values that cross the minimum cut.
+
+    Args:
+        ahead: the equations that the forward half does in any case.
+        after: those that read g: no part of the forward half.
+        at_hand: equations whose outputs both halves may have for nothing.
+        stacked: which inputs are not at hand later.
+        effort: what the cut goes by.
+        apart: whether the halves are run in different loops or branches.
+    """
+    network = _Network(joint, ahead, after, at_hand, stacked, effort, apart)
+    return network.crossing()
+
+
+class _Network:
+    def __init__(self, joint, ahead, after, at_hand, stacked, effort: Effort, apart: bool):
+        self.joint, self.ahead, self.after, self.effort = joint, ahead, after, effort
+        self.price = effort.price_of_byte(apart)
+        self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
+        dear = zip(joint.inputs, stacked, strict=False)
+        self.dear = {v for v, s in dear if s and v is not None}
+        # Where the halves are one program of XLA's, the operand of a product has been put in
+        # memory by the forward half, and is as good as kept.
+        self.in_memory = set() if apart or effort.thrift > 1 else self._operands()
+        self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
+        self.edges: dict[tuple[int, int], float] = {}
+        self.waiting: list[int] = []
+
+    def crossing(self) -> set[Any]:
+        self._reach([*self.joint.gradients, *self.joint.read_by(self.after)], SINK)
+        equations: set[int] = set()
+        while self.waiting:
+            i = self.waiting.pop()
+            if i not in equations:
+                equations.add(i)
+                if i in self.ahead:
+                    self._edge(SOURCE, ("equation", i), self._operations(i))
+                self._reach(self.joint.equations[i].invars, ("equation", i))
+        if not self.edges:
+            return set()
+        behind = sink_side(len(self.nodes), self.edges)
+        return {
+            v
+            for i in equations
+            if not behind[self.nodes["equation", i]]
+            for v in self.joint.equations[i].outvars
+            if v in self.nodes and behind[self.nodes[v]]
+        }
+
+    def _reach(self, variables: Iterable[Any], reader: Any) -> None:
+        """Lead edges from variables to what reads them, and to variables from what makes them."""
+        for variable in variables:
+            if isinstance(variable, _jax.Literal) or variable in self.at_hand:
+                continue
+            i = self.joint.producer.get(variable)
+            if i in self.after or (i is None and variable not in self.dear):
+                continue
+            if variable not in self.nodes:
+                maker = SOURCE if i is None else ("equation", i)
+                self._edge(maker, variable, self._bytes(variable, i))
+                if i is not None:
+                    self.waiting.append(i)
+            self._edge(variable, reader, costs.NEVER)
+
+    def _edge(self, start: Any, end: Any, capacity: float) -> None:
+        nodes = self.nodes
+        ends = nodes.setdefault(start, len(nodes)), nodes.setdefault(end, len(nodes))
+        self.edges[ends] = capacity
+
+    def _bytes(self, variable: Any, i: int | None) -> float:
+        # What the forward half would not make otherwise must be put in memory first.
+        extra = 1.0 if i is None or i in self.ahead else costs.WRITING
+        return self.price * extra * costs.bytes_of(variable.aval)
+
+    def _operations(self, i: int) -> float:
+        equation = self.joint.equations[i]
+        if not self.in_memory.isdisjoint(equation.outvars):
+            return costs.NEVER
+        return costs.operations(equation, self.effort.dear)
+
+    def _operands(self) -> set[Any]:
+        """What the products of the backward half read, or that of which it is a rearrangement."""
+        products = (i for i in self.after if costs.is_unfused(self.joint.equations[i]))
+        waiting, found = self.joint.read_by(products), set()
+        while waiting:
+            variable = waiting.pop()
+            if isinstance(variable, _jax.Literal) or variable in found:
+                continue
+            found.add(variable)
+            i = self.joint.producer.get(variable)
+            if i is not None and i not in self.after and costs.moves(self.joint.equations[i]):
+                waiting += self.joint.equations[i].invars
+        return found

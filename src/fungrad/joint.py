@@ -1,0 +1,120 @@
+"""The joint graph: the forward and the backward pass of a sub-graph, traced as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fungrad import _jax, passes
+from fungrad.passes import Settings
+
+
+@dataclass
+class Joint:
+    """The joint graph, with its dead code dropped.
+
+    `inputs` and `g` hold the variables in place, `None` where nothing reads them any more; `g` ends
+    with the gradient references of the active references. `late` are the backward pass's effects.
+    """
+
+    constants: dict[Any, Any]
+    inputs: list[Any]
+    g: list[Any]
+    outputs: list[Any]
+    gradients: list[Any]
+    gives: tuple[bool, ...]
+    equations: list[Any]
+    late: set[int]
+    info: Any
+    producer: dict[Any, int] = field(default_factory=dict)
+
+    def __post_init__(self):
+        for i, equation in enumerate(self.equations):
+            self.producer.update((v, i) for v in equation.outvars)
+
+    def needed(self, targets: Iterable[Any], given: set[Any] = frozenset()) -> set[int]:
+        """The equations that compute `targets`, the values in `given` being at hand."""
+        found: set[int] = set()
+        waiting = list(targets)
+        while waiting:
+            variable = waiting.pop()
+            if isinstance(variable, _jax.Literal) or variable in given:
+                continue
+            i = self.producer.get(variable)
+            if i is not None and i not in found:
+                found.add(i)
+                waiting.extend(self.equations[i].invars)
+        return found
+
+    def read_by(self, which: Iterable[int]) -> list[Any]:
+        return [v for i in which for v in self.equations[i].invars]
+
+    def depending_on(self, sources: Iterable[Any], effects: set[int]) -> set[int]:
+        """The equations that read `sources`, however indirectly, and those in `effects`."""
+        varying = set(sources)
+        found: set[int] = set()
+        for i, equation in enumerate(self.equations):
+            reads = (v for v in equation.invars if not isinstance(v, _jax.Literal))
+            if i in effects or any(v in varying for v in reads):
+                varying.update(equation.outvars)
+                found.add(i)
+        return found
+
+
+def join(
+    graph: Any,
+    active: Sequence[bool],
+    wanted: Sequence[bool],
+    kept: Sequence[bool],
+    settings: Settings,
+) -> Joint:
+    """Trace forward and backward of a graph as one graph.
+
+    Args:
+        active: which inputs are differentiated.
+        wanted: at which outputs a gradient arrives.
+        kept: which outputs the forward half must return.
+    """
+    inputs, outputs = graph.jaxpr.invars, graph.jaxpr.outvars
+    steps = passes.plan(graph, active, wanted, settings)
+    references = passes.references(graph, active)
+    gives: list[bool] = []
+    ends: list[int] = []
+
+    def both(*arguments):
+        given = iter(arguments[len(inputs) :])
+        g = [next(given) if w else None for w in wanted]
+        values = arguments[: len(inputs)]
+        if settings.linear:
+            values = [
+                _jax.Unknown(v.aval) if a else x
+                for v, x, a in zip(inputs, values, active, strict=True)
+            ]
+        record = passes.forward(graph, values, steps)
+        ends.append(_jax.equations_so_far())
+        gradients = passes.backward(graph, steps, record, g, active, list(given))
+        gives[:] = [entry is not None for entry in gradients]
+        shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
+        return [*shown, *(entry for entry in gradients if entry is not None)]
+
+    arriving = [v for v, w in zip(outputs, wanted, strict=True) if w] + references
+    joint = _jax.trace(both, [*_jax.input_types(graph), *map(_type_of_g, arriving)])
+    variables, results, equations = _jax.without_dead_code(joint)
+    n = len(joint.consts)
+    constants = {v: c for v, c in zip(variables[:n], joint.consts, strict=True) if v is not None}
+    return Joint(
+        constants,
+        variables[n : n + len(inputs)],
+        variables[n + len(inputs) :],
+        results[: sum(kept)],
+        results[sum(kept) :],
+        tuple(gives),
+        equations,
+        _jax.effectful_after(joint, ends[-1], equations) if joint.jaxpr.effects else set(),
+        joint.jaxpr.debug_info,
+    )
+
+
+def _type_of_g(variable: Any) -> Any:
+    return _jax.gradient_type(variable.aval)
