@@ -97,18 +97,18 @@ def test_the_forward_half_computes_nothing_for_the_backward_pass():
 
 def test_what_a_rule_reads_is_saved_once():
     """tanh's rule reads its output, sin's its input: each crosses once, if often read."""
-    cut = cut_of(lambda x: [jnp.tanh(jnp.tanh(x))], x)
+    cut = cut_of(lambda x: [jnp.tanh(jnp.tanh(x))], x, save="everything")
     assert shapes(cut) == [(3,), (3,)]
 
     def shared(x):
         e = jnp.exp(x)
         return [jnp.sin(e) * jnp.cos(e)]
 
-    assert len(cut_of(shared, x).saved) == 3  # e, sin e, cos e
+    assert len(cut_of(shared, x, save="everything").saved) == 3  # e, sin e, cos e
 
 
 def test_a_broadcast_is_repeated_and_not_saved():
-    cut = cut_of(lambda x: [jnp.sin(jnp.broadcast_to(jnp.sum(x), (5, 5)))], x)
+    cut = cut_of(lambda x: [jnp.sin(jnp.broadcast_to(jnp.sum(x), (5, 5)))], x, save="everything")
     assert shapes(cut) == [()]
 
 
@@ -116,8 +116,8 @@ def test_what_stays_the_same_in_a_loop_is_not_saved():
     def step(w, c):
         return [jnp.tanh(c * jnp.sin(w))]
 
-    assert len(cut_of(step, x, y).saved) == 2  # sin w, and tanh
-    cut = cut_of(step, x, y, invariant=(True, False))
+    assert len(cut_of(step, x, y, save="everything").saved) == 2  # sin w, and tanh
+    cut = cut_of(step, x, y, save="everything", invariant=(True, False))
     assert len(cut.saved) == 1
     assert primitives(cut.backward).count("sin") == 1
 
@@ -141,7 +141,7 @@ def test_save_says_what_may_cross_and_the_rest_is_computed_again(save, repeated)
         return [jnp.tanh(W @ fg.name(jnp.sin(x), "h"))]
 
     plain, cut = (
-        Counter(primitives(cut_of(function, W, x, save=s).backward)) for s in (None, save)
+        Counter(primitives(cut_of(function, W, x, save=s).backward)) for s in ("everything", save)
     )
     again = cut - plain
     assert {name for name in ("sin", "dot_general", "tanh") if again[name]} == {*repeated.split()}

@@ -35,9 +35,9 @@ from jax._src import shard_map as sharded
 from jax._src.interpreters import ad, batching, mlir
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
-from jax._src.lib.mlir import ir
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
+from jax._src.lib.mlir import ir
 from jax._src.named_sharding import UNSPECIFIED
 from jax._src.state.primitives import addupdate_p as addupdate_p
 
