@@ -65,6 +65,16 @@ RIGHT = {
         (10 * normal(300),),
         {"dtypes": ["bfloat16"]},
     ),
+    "gradients of 1e-30 beside those of 1": (
+        ruled(lambda x: jax.nn.logsumexp(x), _logsumexp_backward, _logsumexp_forward),
+        (30 * normal(300),),
+        {"witnesses": ["calls", "rounding"]},
+    ),
+    "long sums": (
+        ruled(matmul, lambda res, g: (g @ res[1].T, res[0].T @ g)),
+        (normal(256, 256), normal(256, 256)),
+        {"witnesses": ["reference", "linearity", "calls", "rounding"]},
+    ),
     "a callback, which has differences only": (
         ruled(_callback, right, lambda x: (_callback(x), (x,))),
         (normal(6),),

@@ -1,45 +1,96 @@
 """Rules of a rulebook: planted faults are found by the witness that is there for them."""
 
-import jax.numpy as jnp
+import jax
+import jax.custom_batching
+import numpy as np
 import pytest
 from jax import lax
+from jax import numpy as jnp
 
 import fungrad as fg
+from fungrad.rulebook import elementwise
 
 
 def coarse(g, z, x):
     return g * (1 - z * z) * (1.0 if x.dtype == "float64" else 1 + 1e-5)
 
 
-# primitive, wrong rule, witness
+def through_numpy(g, z, x):
+    """Right, but a callback has no derivative."""
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    slope = jax.pure_callback(lambda z: 1 - z * z, shape, z, vmap_method="expand_dims")
+    return g * slope
+
+
+@jax.custom_batching.custom_vmap
+def first_of_batch(g):
+    return g
+
+
+@first_of_batch.def_vmap
+def _(size, batched, g):
+    return g[:1].repeat(size, 0), True
+
+
+VALUES = ("reference", "differences", "jacobian")
+
+# primitive, wrong rule, witnesses that must catch it
 PLANTED = {
-    "a factor of 1.00001": ("tanh", lambda g, z, x: g * (1 - z * z) * 1.00001, "reference"),
-    "a factor, by slopes": ("tanh", lambda g, z, x: g * (1 - z * z) * 1.00001, "differences"),
-    "a factor, by rows": ("tanh", lambda g, z, x: g * (1 - z * z) * 1.00001, "jacobian"),
-    "swapped inputs": ("mul", lambda g, z, x, y: (g * x, g * y), "reference"),
-    "a dropped second input": ("mul", lambda g, z, x, y: (g * y, None), "differences"),
-    "a conjugate too many": ("mul", lambda g, z, x, y: (g * y.conj(), g * x.conj()), "reference"),
-    "a linear input that is read": ("neg", lambda g, z, x: g * (z / x), "linear inputs"),
+    "a factor of 1.00001": (
+        "tanh",
+        lambda g, z, x: g * (1 - z * z) * 1.00001,
+        (*VALUES, "complex step"),
+    ),
+    "a factor in one of two inputs": (
+        "mul",
+        lambda g, z, x, y: (g * y, g * x * 1.00001),
+        (*VALUES, "complex step"),
+    ),
+    "swapped inputs": ("mul", lambda g, z, x, y: (g * x, g * y), VALUES),
+    "swapped inputs of different sign": ("sub", lambda g, z, x, y: (-g, g), VALUES),
+    "a dropped second input": ("mul", lambda g, z, x, y: (g * y, None), VALUES),
+    "a missing sum over a broadcast axis": ("broadcast_in_dim", lambda g, z, x: g, ("contract",)),
+    "a conjugate too many": ("mul", lambda g, z, x, y: (g * y.conj(), g * x.conj()), VALUES),
+    "a conjugate too few": ("abs", lambda g, z, x: (g / z).astype(x.dtype) * x, VALUES),
+    "the wrong sign of an imaginary part": ("imag", lambda g, z, x: lax.complex(0 * g, g), VALUES),
+    "a finite number in place of an infinite one": (
+        "sqrt",
+        lambda g, z, x: g / (2 * z + np.asarray(1e-30, z.dtype)),
+        ("reference",),
+    ),
+    "a linear input that is read": ("neg", lambda g, z, x: g * (z / x), ("linear inputs",)),
     "a constant second derivative": (
         "tanh",
         lambda g, z, x: g * lax.stop_gradient(1 - z * z),
-        "second order",
+        ("second order",),
     ),
-    "digits lost in float32": ("tanh", coarse, "rounding"),
-    "another format": ("tanh", lambda g, z, x: (g * (1 - z * z)).astype("float64"), "contract"),
-    "a wrong choice at a tie": ("max", lambda g, z, x, y: (g, None), "reference"),
+    "no second derivative": ("tanh", through_numpy, ("second order",)),
+    "a batch that is mixed": ("neg", lambda g, z, x: -first_of_batch(g), ("vmap",)),
+    "a look at values": ("neg", lambda g, z, x: -g if g.sum() > 0 else 0 * g, ("contract",)),
+    "digits lost in float32": ("tanh", coarse, ("rounding",)),
+    "another format": ("tanh", lambda g, z, x: (g * (1 - z * z)).astype("float64"), ("contract",)),
+    "a wrong choice at a tie": ("max", lambda g, z, x, y: (g, None), ("reference",)),
 }
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_rule_is_caught(planted):
-    name, wrong, witness = PLANTED[planted]
-    chosen = ["rounding" if witness == "contract" else witness]
-    options = {"dtypes": ("float64", "float32"), "witnesses": chosen}
-    assert fg.check.rule(name, **options)
-    verdict = fg.check.rule(name, rules=fg.rules.replace({name: wrong}), **options)
-    assert verdict.faults[0].witness == witness
+def test_a_planted_rule_is_caught_by_each_witness(planted):
+    name, wrong, expected = PLANTED[planted]
+    verdict = fg.check.rule(
+        name,
+        rules=fg.rules.replace({name: wrong}),
+        dtypes=("float64", "float32"),
+        witnesses=[witness for witness in expected if witness != "contract"],
+    )
+    assert {finding.witness for finding in verdict.faults} == set(expected)
     assert verdict.faults[0].subject == repr(name)
+
+
+@pytest.mark.parametrize("name", ["tanh", "dot_general", "reduce_sum", "scatter-add", "cumprod"])
+def test_rules_raise_no_alarm_in_float16(name):
+    verdict = fg.check.rule(name, dtypes=["float16"], witnesses=["rounding"])
+    assert verdict, str(verdict)
+    assert verdict.compared["rounding"]
 
 
 def test_a_rulebook_is_the_sum_of_its_rules():
@@ -75,3 +126,26 @@ def test_a_verdict_is_shown_as_text_and_in_notebooks():
     assert verdict
     assert str(verdict).startswith("✓ 'neg'")
     assert verdict._repr_html_().startswith("<pre>✓")
+
+
+def test_a_format_that_jax_lacks_is_named():
+    verdict = fg.check.rule("cholesky", dtypes=["float32", "bfloat16"], witnesses=["rounding"])
+    assert verdict.compared["rounding"]
+    (why,) = verdict.silent["bfloat16"]
+    assert "bfloat16" in why
+    assert "silent: bfloat16" in str(verdict)
+
+
+def test_what_no_witness_may_be_asked_is_said():
+    verdict = fg.check.rule("random_gamma", dtypes=["float64"], witnesses=["differences"])
+    assert verdict.compared["differences"] == 0
+    assert "jump" in verdict.silent["differences"][0]
+
+
+def test_an_example_of_ones_own_that_fails_is_an_error():
+    def example(draw):
+        return lax.tanh, draw.nothing(3)
+
+    own = elementwise("own", example=example)(lambda g, z, x: g)
+    with pytest.raises(AttributeError, match="nothing"):
+        fg.check.rule("own", rules=fg.Rulebook({"own": own}))

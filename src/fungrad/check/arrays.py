@@ -48,9 +48,9 @@ def in_format(tree: Any, dtype: Any) -> Any:
     def convert(x):
         if not hasattr(x, "dtype") or not is_float(x):
             return x
-        if is_complex(x):
-            return x if parts is None else x.astype(parts)
-        return x.astype(dtype)
+        to = parts if is_complex(x) else dtype
+        # By NumPy, which has nothing to compile.
+        return x if to is None else jnp.asarray(np.asarray(x).astype(to))
 
     return jax.tree.map(convert, tree)
 

@@ -31,7 +31,7 @@ _CONSTANTS = 4096  # arguments of so few entries are compiled as constants
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=["got", "want", "slack"],
-    meta_fields=["paths", "rows", "about", "measured"],
+    meta_fields=["paths", "rows", "about"],
 )
 @dataclass(frozen=True)
 class Claim:
@@ -42,7 +42,6 @@ class Claim:
         rows: the leading axis of each array counts the rows of a Jacobian.
         about: "entries": each entry is a gradient at the case's g, or "directions": each is a
             slope along one of the random directions; then a kink may explain it.
-        measured: the slack is all the error that there may be, as that of differences is.
     """
 
     got: Arrays
@@ -51,7 +50,6 @@ class Claim:
     paths: tuple[str, ...] | None = None
     rows: bool = False
     about: str = ""
-    measured: bool = False
 
 
 @jax.tree_util.register_static
@@ -125,8 +123,7 @@ def prove(name: str, witness: Witness, cases: Sequence[Case]) -> Proof:
             for case, some in zip(sound, claims, strict=True)
         ]
         made = [one for some in claims for one in some if isinstance(one, Claim)]
-        measured = all(claim.measured for claim in made)
-        doubtful = [case for case, wrong in found if wrong and not measured]
+        doubtful = [case for case, wrong in found if wrong]
         if doubtful:
             both = [numbers_of(witness, [case], measure=True)[0] for case in doubtful]
             found = [
@@ -179,7 +176,7 @@ def compare(
             path = (case.paths if claim.paths is None else claim.paths)[k]
             dtype = str(a.dtype)
             tolerance = _tolerance(a, b, None if claim.slack is None else claim.slack[k])
-            if moves is not None and not claim.measured:
+            if moves is not None:
                 moved = np.asarray(moves[i].got[k], float) + np.asarray(moves[i].want[k], float)
                 tolerance = tolerance + SPREADS * moved
             a, b = _wide(a), _wide(b)

@@ -75,21 +75,22 @@ def directions(points: Arrays, which: Any) -> list[Any]:
     The numbers after those stand for one part of one entry after another.
     """
     wide = [widest(jnp.asarray(x)) for x in points]
-    some = jnp.stack([flattened(random_like(wide, seed)) for seed in range(PROJECTIONS)])
-    which = jnp.asarray(which)[:, None]
-    entries = jnp.arange(some.shape[1]) == which - PROJECTIONS
-    random = some[jnp.minimum(which[:, 0], PROJECTIONS - 1)]
-    rows = jnp.where(which < PROJECTIONS, random, entries.astype(some.dtype))
+    with jax.ensure_compile_time_eval():
+        some = np.stack([flattened(random_like(wide, seed)) for seed in range(PROJECTIONS)])
+    xp: Any = np if isinstance(which, np.ndarray) else jnp  # constants need not be compiled
+    entries = xp.arange(some.shape[1]) == which[:, None] - PROJECTIONS
+    random = xp.asarray(some)[xp.minimum(which, PROJECTIONS - 1)]
+    rows = xp.where(which[:, None] < PROJECTIONS, random, entries.astype(some.dtype))
     ends = np.cumsum([parts(x) for x in wide])[:-1]
 
     def fold(piece, x):
         if not is_complex(x):
             return piece.reshape(len(rows), *x.shape)
         piece = piece.reshape(len(rows), 2, *x.shape)
-        return lax.complex(piece[:, 0], piece[:, 1])
+        return piece[:, 0] + 1j * piece[:, 1]
 
-    pieces = zip(jnp.split(rows, ends, axis=1), wide, scales(points), strict=True)
-    return [scaled(fold(piece, x), size) for piece, x, size in pieces]
+    pieces = zip(xp.split(rows, ends, axis=1), wide, scales(points), strict=True)
+    return [scaled(jnp.asarray(fold(piece, x)), size) for piece, x, size in pieces]
 
 
 def slopes(case: Case, g: Arrays, points: Arrays, gradients: Arrays, which: np.ndarray) -> Slope:
@@ -181,8 +182,8 @@ def _along(case: Case, points: Arrays, v: Arrays, steps: np.ndarray) -> Any:
 def _best(error: Any, values: Any) -> Any:
     """Of each row the value with the smallest error, and that error; infinite if all are."""
     error = jnp.where(jnp.isfinite(error) & jnp.isfinite(values), error, jnp.inf)
-    best = jnp.argmin(error, axis=1)[:, None]
-    return tuple(jnp.take_along_axis(x, best, axis=1)[:, 0] for x in (values, error))
+    is_best = jnp.arange(error.shape[1]) == jnp.argmin(error, axis=1)[:, None]
+    return tuple(jnp.sum(jnp.where(is_best, x, 0.0), axis=1) for x in (values, error))
 
 
 def _inner(g: Arrays, change: Arrays) -> Any:

@@ -47,15 +47,15 @@ def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
         except Exception:  # of any type: the contract reports it
             return
         pairs = [
-            ("called again after another call", again, once),
-            ("called twice", other_again, other_once),
-            ("compiled", by_jit, once),
-            ("compiled, for other arguments", other_by_jit, other_once),
+            ("called again after another call", again, once, (g, points)),
+            ("called twice", other_again, other_once, (other_g, other)),
+            ("compiled", by_jit, once, (g, points)),
+            ("compiled, for other arguments", other_by_jit, other_once, (other_g, other)),
         ]
-        for how, got, want in pairs:
+        for how, got, want, at in pairs:
             wrong = _wrong(case, how, got, want, None)
             if wrong:  # then the compiler may have changed the order of a sum
-                wrong = _wrong(case, how, got, want, _moves(case, g, points))
+                wrong = _wrong(case, how, got, want, _moves(case, *at))
             yield from wrong
 
 

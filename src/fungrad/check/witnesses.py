@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad.check.analytic import NotAnalytic, complex_slopes
 from fungrad.check.arrays import (
     Arrays,
     conjugates,
@@ -29,7 +30,6 @@ from fungrad.check.arrays import (
     scaled,
     widest,
 )
-from fungrad.check.analytic import NotAnalytic, complex_slopes
 from fungrad.check.cases import Case
 from fungrad.check.claims import Claim, Silence, Witness
 from fungrad.check.differences import PROJECTIONS, scales, slopes
@@ -59,13 +59,13 @@ def differences(case: Case, g: Arrays, points: Arrays) -> Said:
     if case.kink or not sum(map(parts, points)):
         return []
     found = slopes(case, g, points, case.pull(g, points), _chosen(case, points))
-    return _along(found, points, measured=True)
+    return _along(found, points)
 
 
 def differences_everywhere(case: Case, g: Arrays, points: Arrays) -> Said:
     """Every entry of every gradient is the slope along that entry."""
     every = np.arange(PROJECTIONS + sum(map(parts, points)))
-    return _along(slopes(case, g, points, case.pull(g, points), every), points, measured=True)
+    return _along(slopes(case, g, points, case.pull(g, points), every), points)
 
 
 def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
@@ -76,7 +76,7 @@ def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
         found = complex_slopes(case, g, points, case.pull(g, points), _chosen(case, points))
     except NotAnalytic:
         return []
-    return _along(found, points, measured=False)
+    return _along(found, points)
 
 
 def _chosen(case: Case, points: Arrays) -> np.ndarray:
@@ -86,15 +86,15 @@ def _chosen(case: Case, points: Arrays) -> np.ndarray:
     return np.arange(PROJECTIONS + (total if every else 0))
 
 
-def _along(found: Sequence[Any], points: Arrays, measured: bool) -> Said:
+def _along(found: Sequence[Any], points: Arrays) -> Said:
     """Slopes by a gradient, the same by a witness, and its error, as claims."""
     got, want, error = ([x[:PROJECTIONS]] for x in found)
     paths = ("a random direction",)
-    claims: Said = [Claim(got, want, error, paths, about="directions", measured=measured)]
+    claims: Said = [Claim(got, want, error, paths, about="directions")]
     if len(found[0]) > PROJECTIONS:
         got, want, error = (_entries(x[PROJECTIONS:], points) for x in found)
         error = [jnp.abs(x) for x in error]
-        claims.append(Claim(got, want, error, about="entries", measured=measured))
+        claims.append(Claim(got, want, error, about="entries"))
     return claims
 
 
