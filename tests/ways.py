@@ -57,8 +57,11 @@ def twice(vjp: Callable, function: Callable, inner: Callable | None = None) -> C
     return pulled(vjp, pulled(inner or vjp, function))
 
 
-def ways(f: Callable) -> dict[str, tuple[Callable, Callable]]:
-    """Each way of fungrad, a function of the arguments, with JAX's answer to the same question."""
+def ways(f: Callable, same: Callable) -> dict[str, tuple[Callable, Callable]]:
+    """Each way of fungrad, a function of the arguments, with JAX's answer to the same question.
+
+    JAX is asked of `same`, a function that does what f does.
+    """
 
     def batched(function):
         return lambda *args: function(*jax.tree.map(lambda x: jnp.stack([x, x]), args))
@@ -67,13 +70,13 @@ def ways(f: Callable) -> dict[str, tuple[Callable, Callable]]:
         return lambda *args: jax.jvp(function, args, tangent(args))
 
     inner = jax.jit(jax.checkpoint(f))
-    first, second = pulled(jax.vjp, f), twice(jax.vjp, f)
+    first, second = pulled(jax.vjp, same), twice(jax.vjp, same)
     return {
         "as it is": (pulled(fg.vjp, f), first),
         "saving nothing": (pulled(save_nothing, f), first),
         "of jit of checkpoint": (pulled(fg.vjp, inner), first),
         "under vmap": (batched(jax.vmap(pulled(fg.vjp, f))), batched(jax.vmap(first))),
-        "of vmap": (batched(pulled(fg.vjp, jax.vmap(f))), batched(pulled(jax.vjp, jax.vmap(f)))),
+        "of vmap": (batched(pulled(fg.vjp, jax.vmap(f))), batched(pulled(jax.vjp, jax.vmap(same)))),
         "twice": (twice(fg.vjp, f), second),
         "jvp of it": (pushed(pulled(fg.vjp, f)), pushed(first)),
     }
@@ -99,13 +102,21 @@ def error(actual: Any, expected: Any) -> jax.Array:
     return jnp.where(jnp.isnan(far), jnp.inf, far)
 
 
-def assert_ways_agree(f: Callable, *args: Any, without: Sequence[str] = (), rtol=1e-12) -> None:
+def assert_ways_agree(
+    f: Callable,
+    *args: Any,
+    without: Sequence[str] = (),
+    rtol: float = 1e-12,
+    same: Callable | None = None,
+) -> None:
     """All ways but `without` give JAX's gradients, and central differences the same slope.
+
+    JAX's are those of f, or of `same`, which does what f does.
 
     All of it is one compiled program, and so a test of fungrad under `jax.jit` too.
     """
     args = jax.tree.map(jnp.asarray, args)
-    chosen = {name: way for name, way in ways(f).items() if name not in without}
+    chosen = {name: way for name, way in ways(f, same or f).items() if name not in without}
 
     def compare(args):
         found = {name: error(ours(*args), jaxs(*args)) for name, (ours, jaxs) in chosen.items()}

@@ -1,6 +1,4 @@
-"""Loops and branches: every shape of scan, cond and while, differentiated in every way."""
-
-import inspect
+"""Loops and branches: every shape of scan and cond, differentiated in every way."""
 
 import jax
 import numpy as np
@@ -282,59 +280,3 @@ def test_a_branch_that_was_not_taken_harms_nothing():
         return lax.cond(x > 0, lambda x: 1 / x, lambda x: 2 * x, x)
 
     assert fg.grad(safe)(0.0) == 2
-
-
-# --- while ------------------------------------------------------------------------------------
-
-
-def newton(x):
-    return lax.while_loop(lambda c: jnp.abs(c * c - 2) > 1e-3, lambda c: c / 2 + 1 / c, x)
-
-
-def counted(x, n):
-    return lax.fori_loop(0, n, lambda i, c: c * x, x)
-
-
-@pytest.mark.parametrize(
-    ("loop", "differentiate"),
-    [
-        (newton, lambda: fg.grad(newton)(3.0)),
-        (newton, lambda: fg.grad(jax.jit(newton))(3.0)),
-        (newton, lambda: jax.jit(fg.grad(newton))(3.0)),
-        (newton, lambda: fg.grad(jax.checkpoint(newton))(3.0)),
-        (newton, lambda: fg.grad(newton, save="nothing")(3.0)),
-        (newton, lambda: fg.grad(lambda c: lax.scan(lambda c, _: (newton(c), c), c, x)[0])(3.0)),
-        (newton, lambda: fg.grad(lambda c: lax.cond(c > 0, newton, jnp.sin, c))(3.0)),
-        (newton, lambda: jax.vmap(fg.grad(newton))(x)),
-        (counted, lambda: jax.jit(fg.grad(counted))(3.0, 2)),
-    ],
-)
-def test_a_while_loop_that_is_differentiated_is_named(loop, differentiate):
-    file = inspect.getsourcefile(loop)
-    line = inspect.getsourcelines(loop)[1] + 1
-    with pytest.raises(ValueError, match=f"while loop at {file}:{line} is differentiated"):
-        differentiate()
-
-
-WHILES = {
-    "under stop_gradient": (lambda x: x * newton(lax.stop_gradient(x[2])), x),
-    "of integers": (
-        lambda x: x * lax.while_loop(lambda c: c < 5, lambda c: c * 2, jnp.argmax(x)).astype(float),
-        x,
-    ),
-    "whose count alone is used": (
-        lambda x: (
-            x
-            * lax.while_loop(
-                lambda c: jnp.sum(c[1]) < 5, lambda c: (c[0] + 1, c[1] * 2 + 1), (0, x)
-            )[0].astype(float)
-        ),
-        x,
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WHILES)
-def test_a_while_loop_that_is_not_differentiated_runs(name):
-    # Differences know nothing of stop_gradient.
-    assert_ways_agree(*WHILES[name], without=["differences"] if "stop" in name else [])
