@@ -13,13 +13,14 @@ leads across is paid for:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fungrad import _jax, costs
 from fungrad.costs import Effort
 from fungrad.joint import Joint
 from fungrad.mincut import SINK, SOURCE, sink_side
+from fungrad.segments import checkpoints
 
 
 def cheapest(
@@ -54,7 +55,8 @@ class _Network:
         self.dear = {v for v, s in dear if s and v is not None}
         # Where the halves are one program of XLA's, the operand of a product has been put in
         # memory by the forward half, and is as good as kept.
-        self.in_memory = set() if apart or effort.thrift > 1 else self._operands()
+        self.in_memory = set() if apart or effort.operands else self._operands()
+        self.kept = set() if apart else checkpoints(joint, ahead, effort.parts)
         self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
         self.edges: dict[tuple[int, int], float] = {}
         self.waiting: list[int] = []
@@ -102,6 +104,8 @@ class _Network:
 
     def _bytes(self, variable: Any, i: int | None) -> float:
         # What the forward half would not make otherwise must be put in memory first.
+        if variable in self.kept:
+            return 0.0
         extra = 1.0 if i is None or i in self.ahead else costs.WRITING
         return self.price * extra * costs.bytes_of(variable.aval)
 
@@ -113,14 +117,25 @@ class _Network:
 
     def _operands(self) -> set[Any]:
         """What the products of the backward half read, or that of which it is a rearrangement."""
-        products = (i for i in self.after if costs.is_unfused(self.joint.equations[i]))
-        waiting, found = self.joint.read_by(products), set()
-        while waiting:
-            variable = waiting.pop()
-            if isinstance(variable, _jax.Literal) or variable in found:
-                continue
-            found.add(variable)
-            i = self.joint.producer.get(variable)
-            if i is not None and i not in self.after and costs.moves(self.joint.equations[i]):
-                waiting += self.joint.equations[i].invars
-        return found
+        equations, producer = self.joint.equations, self.joint.producer
+        early = {v: equations[i] for v, i in producer.items() if i not in self.after}
+        return operands_of((equations[i] for i in self.after), early)
+
+
+def operands_of(equations: Iterable[Any], producer: Mapping[Any, Any]) -> set[Any]:
+    """What products among the equations read, or that of which it is a rearrangement.
+
+    Args:
+        producer: the equation that makes a variable, as far back as rearrangements are looked at.
+    """
+    waiting = [v for e in equations if costs.is_unfused(e) for v in e.invars]
+    found = set()
+    while waiting:
+        variable = waiting.pop()
+        if isinstance(variable, _jax.Literal) or variable in found:
+            continue
+        found.add(variable)
+        maker = producer.get(variable)
+        if maker is not None and costs.moves(maker):
+            waiting += maker.invars
+    return found

@@ -144,12 +144,12 @@ def value_and_grad(
     (8.0, 12.0)
     """
     _check_callable(fun)
-    argnums = _as_indices(argnums)
+    argnums = as_indices(argnums)
     settings = settings_of(rules, save)
 
     @_named_after(fun)
     def value_and_gradient(*args, **kwargs):
-        flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
+        flat, leaves, restore = of_chosen(fun, argnums, args, kwargs)
         for leaf in leaves:
             _jax.check_input_dtype("grad", holomorphic, allow_int, leaf)
         out, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
@@ -185,12 +185,12 @@ def jacrev(
     [[3.0, 2.0], [1.0, 0.0]]
     """
     _check_callable(fun)
-    argnums = _as_indices(argnums)
+    argnums = as_indices(argnums)
     settings = settings_of(rules, save)
 
     @_named_after(fun)
     def jacobian_rows(*args, **kwargs):
-        flat, leaves, restore = _of_chosen(fun, argnums, args, kwargs)
+        flat, leaves, restore = of_chosen(fun, argnums, args, kwargs)
         for leaf in leaves:
             _jax.check_input_dtype("jacrev", holomorphic, allow_int, leaf)
         out, pullback, saved, aux = pullback_of(flat, leaves, fun, has_aux, settings)
@@ -226,7 +226,7 @@ def jacobian(
     [[5.0, 6.0, 0.0, 0.0], [0.0, 0.0, 5.0, 6.0]]
     """
     _check_callable(fun)
-    indices = _as_indices(argnums)
+    indices = as_indices(argnums)
     several = indices if isinstance(indices, tuple) else (indices,)
 
     @_named_after(fun)
@@ -314,7 +314,7 @@ def hvp(
 # --- Arguments --------------------------------------------------------------------------------
 
 
-def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: Any, kwargs: Any):
+def of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: Any, kwargs: Any):
     """`fun` of the leaves of the chosen arguments, these leaves, and the way back to their tree."""
     several = argnums if isinstance(argnums, tuple) else (argnums,)
     for index in several:
@@ -345,7 +345,8 @@ def _of_chosen(fun: Callable[..., Any], argnums: int | tuple[int, ...], args: An
     return flat, leaves, restore
 
 
-def _as_indices(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+def as_indices(argnums: int | Sequence[int]) -> int | tuple[int, ...]:
+    """`argnums` as an integer, or a tuple of them."""
     if isinstance(argnums, Sequence):
         return tuple(operator.index(index) for index in argnums)
     return operator.index(argnums)
