@@ -533,6 +533,12 @@ def _copy(graph: Any, inputs: Sequence[Any], trace: Any) -> list[Any]:
     return [v.val if isinstance(v, Literal) else tracers[v] for v in jaxpr.outvars]
 
 
+def lowered(fun: Callable[..., Any], *avals: Any) -> Any:
+    """The program of a function of these types, ready to be compiled."""
+    with core.set_current_trace(core.eval_trace):
+        return jax.jit(fun).lower(*avals)
+
+
 # --- Equations ---------------------------------------------------------------------------
 
 
@@ -759,11 +765,16 @@ def _lower_awaiting(context: Any, value: Any, *, place: int) -> list[Any]:
     module = context.module_context
     g, types = module.cached_primitive_lowerings.get((arrival_p, place), (None, ()))
     devices = getattr(module.axis_context, "num_devices", None)
-    if devices != 1 or g is None or _block_of(g) != ir.InsertionPoint.current.block:
+    if devices != 1 or g is None or _block_of(g) != _current_block():
         held = mlir.lower_fun(lambda x: jax.lax.optimization_barrier((x,)))
         return held(context, value)
     together = context.replace(avals_in=(*types, *context.avals_in), primitive=None)
     return mlir.lower_fun(_awaited, multiple_results=False)(together, g, value)
+
+
+def _current_block() -> Any:
+    point: Any = ir.InsertionPoint
+    return point.current.block
 
 
 def _block_of(value: Any) -> Any:

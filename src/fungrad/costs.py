@@ -28,14 +28,20 @@ class Effort(NamedTuple):
     """What a minimum cut goes by.
 
     Attributes:
-        thrift: how many times dearer than usual a byte is.
+        thrift: how many times dearer than usual a byte is; the dearer, the more is repeated.
+        operands: whether that includes what is in memory anyway, as the operand of a product.
         dear: whether loops, decompositions, sorts, random bits and the like may be repeated.
-        levels: into how many levels of loops within loops a scan is divided (rules/control.py).
+        parts: into how many parts the forward pass is divided that are repeated one by one.
+        levels: how deep the loops are nested that a scan is made into (rules/nested.py).
+        inside: the effort at the graphs inside of the one that is cut; `None` is the same.
     """
 
     thrift: float = 1.0
+    operands: bool = False
     dear: bool = False
+    parts: int = 1
     levels: int = 1
+    inside: Effort | None = None
 
     def price_of_byte(self, apart: bool) -> float:
         """In operations. A value that both halves have need not be copied to be kept."""

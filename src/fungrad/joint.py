@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,7 +33,7 @@ class Joint:
         for i, equation in enumerate(self.equations):
             self.producer.update((v, i) for v in equation.outvars)
 
-    def needed(self, targets: Iterable[Any], given: set[Any] = frozenset()) -> set[int]:
+    def needed(self, targets: Iterable[Any], given: Container[Any] = ()) -> set[int]:
         """The equations that compute `targets`, the values in `given` being at hand."""
         found: set[int] = set()
         waiting = list(targets)

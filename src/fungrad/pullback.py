@@ -19,7 +19,7 @@ from jax.tree_util import (
     tree_unflatten,
 )
 
-from fungrad import _jax, passes, saving
+from fungrad import _jax, budget, passes, saving
 from fungrad.passes import Settings
 from fungrad.rulebook import Rulebook
 from fungrad.rules import default
@@ -30,10 +30,11 @@ def settings_of(rules: Rulebook | None, save: Any) -> Settings:
     rules = default if rules is None else rules
     if not isinstance(rules, Rulebook):
         raise TypeError(f"rules must be a Rulebook such as fungrad.rules, got {rules!r}")
-    if not (save is None or save in ("everything", "nothing") or callable(save)):
+    is_number = isinstance(save, int | np.integer) and not isinstance(save, bool) and save > 0
+    if not (is_number or save is None or save in ("everything", "nothing") or callable(save)):
         raise ValueError(
-            "save must be None, 'everything', 'nothing' or a policy of jax.checkpoint, "
-            f"got {save!r}"
+            "save must be None, 'everything', 'nothing', a policy of jax.checkpoint or a number of "
+            f"bytes, got {save!r}"
         )
     return Settings(rules, save)
 
@@ -209,7 +210,10 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     # trace that these values belong to.
     graph, closed_over = _jax.open_constants(graph)
     active = (False,) * len(closed_over) + active
-    cut = saving.split(graph, active, tuple(wanted), (True,) * len(wanted), settings)
+    masks = active, tuple(wanted), (True,) * len(wanted)
+    if isinstance(settings.save, int | np.integer):
+        settings = settings._replace(save=budget.effort_within(graph, *masks, settings))
+    cut = saving.split(graph, *masks, settings)
 
     def behind(half, values):
         return _jax.evaluate(half, values if cut.tied else _jax.barrier(values))

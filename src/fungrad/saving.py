@@ -118,14 +118,15 @@ def split(
         apart: whether the halves are run in different loops or branches, so that what is saved
             must be copied, and what is repeated cannot be merged with its first computation.
     """
-    joint = join(graph, active, wanted, kept, settings)
+    effort = Effort() if settings.save is None else settings.save
+    inside = getattr(effort, "inside", None) or settings.save
+    joint = join(graph, active, wanted, kept, settings._replace(save=inside))
     # Effects are run once, in the half of the pass that has them, and in the order of the graph.
     acting = {i for i, e in enumerate(joint.equations) if _jax.is_effectful(e)}
     early, late = acting - joint.late, joint.late
     ahead = joint.needed([*joint.outputs, *joint.read_by(early)]) | early
     loose = _loose(joint, invariant, acting) if invariant else set()
     after = joint.depending_on([v for v in joint.g if v is not None], late)
-    effort = Effort() if settings.save is None else settings.save
     if isinstance(effort, Effort):
         crossing = cheapest(joint, ahead, after, loose, stacked or (), effort, apart)
         ahead |= joint.needed(crossing)

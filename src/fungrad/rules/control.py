@@ -9,8 +9,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from fungrad import _jax, passes, saving
+from fungrad.costs import NEVER, Effort
 from fungrad.passes import Settings
 from fungrad.rulebook import CallRule, Halves
+from fungrad.rules.calls import passed_through
+from fungrad.rules.nested import nested
 
 Mask = tuple[bool, ...]
 
@@ -72,6 +75,11 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     """c', y = scan(f)(w, c, x)        ∂(c', y)/∂(w, c, x) step by step, last step first"""
     params = equation.params
     settings = settings._replace(linear=False)  # the loop carries values, known or not
+    levels = getattr(settings.save, "levels", 1)
+    if levels > 1 and params["length"] >= 4 and not equation.effects:
+        inside = settings.save._replace(levels=levels - 1)
+        keeping = settings._replace(save=Effort(NEVER, operands=True, dear=True, inside=inside))
+        return passed_through(nested(equation, levels), active, wanted, keeping)
     body = _jax.close(params["jaxpr"])
     carry = _carry_of_scan(equation)
     n, m = carry.start, carry.stop - carry.start
