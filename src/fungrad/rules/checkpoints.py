@@ -53,8 +53,8 @@ AUTOMATIC = Capacity(48, 32)
 states is the least memory for which that holds, if the two are of one size."""
 
 LEAST = Capacity(18, 1)
-"""No tape but of one step. A loop of 1,000 steps is run five times on the way, one of 100,000 nine
-times: about as many times, and slots, as binary digits of the number of steps."""
+"""No tape but of one step. On the way, a loop of 1,000 steps is run up to 4 times, one of 100,000
+up to 10 times: as many times, and slots, as that number has binary digits, more or less."""
 
 
 def capacity(save: Any) -> Capacity:
