@@ -13,7 +13,7 @@ import fungrad as fg
 from fungrad.check.examples import examples
 from fungrad.rulebook import Rule
 from fungrad.rules import collective
-from tests.witnesses import Claim
+from tests.agreement import assert_close
 
 RULES = {rule.primitive: rule for rule in vars(collective).values() if isinstance(rule, Rule)}
 # The names of some primitives differ between versions of JAX; pbroadcast_dynamic is a late one.
@@ -52,7 +52,7 @@ def test_gradients_over_a_mesh_are_those_of_jax(name):
             pulled_back(vjp, example.function, example.arguments, g)
             for vjp in (partial(fg.vjp, rules=fg.rules.replace({}, strict=True)), jax.vjp)
         )
-        Claim(got, want).verify()
+        assert_close(got, want)
 
 
 @pytest.mark.parametrize("name", sorted(RULES.keys() - ABSENT - NOT_ON_CPU))
@@ -67,7 +67,7 @@ def test_second_derivatives_over_a_mesh_are_those_of_jax(name):
 
         if jnp.isrealobj(*example.arguments):
             got, want = (slope(grad)(*example.arguments) for grad in (fg.grad, jax.grad))
-            Claim([got], [want]).verify()
+            assert_close([got], [want])
 
 
 # ---- what XLA's CPU backend cannot run -----------------------------------------------------------
@@ -85,7 +85,7 @@ def test_pbroadcast_sums_the_gradients_at_the_source():
     want = np.zeros_like(g)
     want[2] = np.sum(g, 0)
     got = [jax.jit(jax.vmap(rule, axis_name="i"))(g) for rule in (static, dynamic)]
-    Claim(got, [want, want]).verify()
+    assert_close(got, [want, want])
 
 
 def exchanged(x, y, a, s, b, r, *, axis_name, axis_index_groups=None):
@@ -119,4 +119,4 @@ def test_ragged_all_to_all_sends_gradients_back_where_entries_came_from():
 
     with mock.patch.object(lax, "ragged_all_to_all", exchanged):
         got = jax.jit(jax.vmap(ours, axis_name="i"))(g, x, y, *rest)
-    Claim(got, jax.jit(jax.vmap(theirs, axis_name="i"))(g, x, y, *rest)).verify()
+    assert_close(got, jax.jit(jax.vmap(theirs, axis_name="i"))(g, x, y, *rest))

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import fungrad as fg
-from tests.witnesses import Claim
+from tests.agreement import assert_close
 
 AUTO = jax.make_mesh((2, 4), ("i", "j"), axis_types=(AxisType.Auto,) * 2)
 EXPLICIT = jax.make_mesh((2, 4), ("i", "j"), axis_types=(AxisType.Explicit,) * 2)
@@ -36,7 +36,7 @@ def assert_equals_jax(function, *arguments):
 
     every = tuple(range(len(arguments)))
     got, want = (jax.jit(api.grad(cost, every))(*arguments) for api in (fg, jax))
-    Claim(got, want).verify()
+    assert_close(got, want)
     assert [jax.typeof(x) for x in got] == [jax.typeof(x) for x in want]
 
 
@@ -111,7 +111,7 @@ def test_one_shard_map_in_another(check):
 
     got = jax.jit(fg.grad(lambda x, w: jnp.sum(outer(x, w)), (0, 1)))(X, W)
     want = jax.grad(lambda x, w: jnp.sum(jnp.cos(jnp.sin(x) @ w)), (0, 1))(X, W)
-    Claim(got, want).verify()
+    assert_close(got, want)
 
 
 @both_checks
@@ -144,13 +144,13 @@ def test_eager_vmapped_saved_and_twice_differentiated():
     want = jax.jit(jax.grad(cost))(X, W)
     dots = jax.checkpoint_policies.dots_saveable
     got = [fg.grad(cost)(X, W), *(jax.jit(fg.grad(cost, save=s))(X, W) for s in ("nothing", dots))]
-    Claim(got, [want] * 3).verify()
+    assert_close(got, [want] * 3)
     batch = np.stack([X, 2 * X])
     several = [jax.jit(jax.vmap(api.grad(cost), (0, None)))(batch, W) for api in (fg, jax)]
-    Claim(several[:1], several[1:]).verify()
+    assert_close(several[:1], several[1:])
     ours = jax.jit(fg.grad(lambda x: jnp.sum(fg.grad(cost)(x, W) ** 2)))
     theirs = jax.jit(jax.grad(lambda x: jnp.sum(jax.grad(cost)(x, W) ** 2)))
-    Claim([ours(X)], [theirs(X)]).verify()
+    assert_close([ours(X)], [theirs(X)])
 
 
 def test_a_gradient_that_no_one_asks_for_is_not_sent():
@@ -179,7 +179,7 @@ def written_to(spec, check):
 def test_references_are_written_to_by_all_devices(spec, check):
     """Expected: sin x + x cos x."""
     got = jax.jit(fg.grad(written_to(spec, check)))(X)
-    Claim([got], [np.sin(X) + X * np.cos(X)]).verify()
+    assert_close([got], [np.sin(X) + X * np.cos(X)])
 
 
 def test_a_reference_whose_copies_nobody_relates_is_refused():
@@ -217,7 +217,7 @@ def test_jacobians_live_where_types_say():
     with jax.set_mesh(EXPLICIT):
         x, _ = placed(X, W)
         got, want = (jax.jit(api.jacrev(jnp.sin))(x) for api in (fg, jax))
-    Claim([got], [want]).verify()
+    assert_close([got], [want])
     assert jax.typeof(got) == jax.typeof(want)
 
 

@@ -97,7 +97,7 @@ def _bind(equation: Any, arguments: Sequence[Any]) -> list[Any]:
     """An equation evaluated with complex numbers for its floats."""
     name, params = equation.primitive.name, equation.params
     lifted = [
-        _lift(jnp.asarray(x, v.aval.dtype) if isinstance(v, _jax.Literal) else x)
+        _lift(_jax.canonical(x).astype(v.aval.dtype) if isinstance(v, _jax.Literal) else x)
         for x, v in zip(arguments, equation.invars, strict=True)
     ]
     if name == "convert_element_type" and is_complex(lifted[0]):
