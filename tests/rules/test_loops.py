@@ -125,9 +125,9 @@ def of_custom_jvp(loop):
 FIRST_ORDER = ["twice", "jvp of it", "of vmap", "of jit of checkpoint"]
 
 PROGRAMS = {
-    "newton": (newton, 3.0, []),
+    "newton": (newton, 3.0, ["under vmap", "of vmap"]),
     "of trees": (of_trees, *(x, s), FIRST_ORDER),
-    "with constants": (with_constants, *(x, 7.0, y), ["twice"]),
+    "with constants": (with_constants, *(x, 7.0, y), FIRST_ORDER),
     "that swaps and forgets": (that_swaps_and_forgets, *(x, y), [*FIRST_ORDER, "differences"]),
     "of while": (of_while, s, FIRST_ORDER),
     "of scan and cond": (of_scan_and_cond, x, FIRST_ORDER),
