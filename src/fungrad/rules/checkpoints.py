@@ -32,6 +32,7 @@ import numpy as np
 from jax import lax
 
 from fungrad import _jax
+from fungrad.costs import NEVER, Effort
 
 Array = jax.Array
 
@@ -59,7 +60,8 @@ up to 10 times: as many times, and slots, as that number has binary digits, more
 
 def capacity(save: Any) -> Capacity:
     """The capacity that a `save` asks for."""
-    return LEAST if save == "nothing" else AUTOMATIC
+    sparing = isinstance(save, Effort) and save.thrift == NEVER
+    return LEAST if save == "nothing" or sparing else AUTOMATIC
 
 
 # --- States in slots --------------------------------------------------------------------------

@@ -90,7 +90,9 @@ class _While:
             rules = settings.rules.replace({"pvary": _pvary_within(self.apart)})
             settings = settings._replace(rules=rules)
         invariant = (True,) * n + (False,) * m
-        cut = saving.split(quiet, self.active, self.wanted, (True,) * m, settings, invariant)
+        stacked = (False,) * n + (True,) * m
+        masks = self.active, self.wanted, (True,) * m
+        cut = saving.split(quiet, *masks, settings, invariant, stacked, apart=True)
         self.halves = cut.halves(self.active, self.wanted, _jax.evaluate, _jax.evaluate)
         self.free = cut.free
         self.looped = [i for i in range(m) if self.wanted[i]]
