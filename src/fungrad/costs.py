@@ -28,7 +28,8 @@ class Effort(NamedTuple):
     """What a minimum cut goes by.
 
     Attributes:
-        thrift: how many times dearer than usual a byte is; the dearer, the more is repeated.
+        thrift: how many times dearer than usual a byte is; the dearer, the more is repeated. If
+            it is `NEVER`, operations cost nothing, but for those that may not be repeated.
         operands: whether that includes what is in memory anyway, as the operand of a product.
         dear: whether loops, decompositions, sorts, random bits and the like may be repeated.
         parts: into how many parts the forward pass is divided that are repeated one by one.
@@ -45,7 +46,12 @@ class Effort(NamedTuple):
 
     def price_of_byte(self, apart: bool) -> float:
         """In operations. A value that both halves have need not be copied to be kept."""
-        return self.thrift * (PRICE if apart else PRICE / 4)
+        return (PRICE if apart else PRICE / 4) * (self.thrift if self.thrift < NEVER else 1.0)
+
+    def price_of(self, equation: Any) -> float:
+        """To do it again, in operations."""
+        price = operations(equation, self.dear)
+        return price if self.thrift < NEVER or price == NEVER else 0.0
 
 
 def _each(operations: float, names: str) -> dict[str, float]:
@@ -85,6 +91,7 @@ _OF_INPUT = _each(
     reduce_xor""",
 )
 _OF_DEAR = 1000.0
+_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call")
 
 
 def bytes_of(aval: Any) -> float:
@@ -114,11 +121,13 @@ def operations(equation: Any, dear: bool = False) -> float:
         kernel, out = equation.invars[1].aval, equation.outvars[0].aval
         features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * out.size * kernel.size / max(features, 1)
+    inside = sum(operations(e, dear) for e in _inside(equation))
+    if name in _CALLS:
+        return inside
     if not dear:
         return NEVER
     rounds = equation.params.get("length", 1)
-    inside = [operations(e, dear) for graph in _jax.subgraphs(equation) for e in graph.jaxpr.eqns]
-    return rounds * sum(inside) + _OF_DEAR * _elements((*equation.invars, *equation.outvars))
+    return rounds * inside + _OF_DEAR * _elements((*equation.invars, *equation.outvars))
 
 
 def moves(equation: Any) -> bool:
@@ -128,8 +137,14 @@ def moves(equation: Any) -> bool:
 
 def is_unfused(equation: Any) -> bool:
     """Whether the values that the equation makes are put in memory, not used up where they are."""
-    products = ("dot_general", "conv_general_dilated")
-    return equation.primitive.name in products or operations(equation) == NEVER
+    name = equation.primitive.name
+    if name in _CALLS:
+        return any(map(is_unfused, _inside(equation)))
+    return name in ("dot_general", "conv_general_dilated") or operations(equation) == NEVER
+
+
+def _inside(equation: Any) -> list[Any]:
+    return [e for graph in _jax.subgraphs(equation) for e in graph.jaxpr.eqns]
 
 
 def _elements(variables: Any) -> float:

@@ -113,7 +113,7 @@ class _Network:
         equation = self.joint.equations[i]
         if not self.in_memory.isdisjoint(equation.outvars):
             return costs.NEVER
-        return costs.operations(equation, self.effort.dear)
+        return self.effort.price_of(equation)
 
     def _operands(self) -> set[Any]:
         """What the products of the backward half read, or that of which it is a rearrangement."""

@@ -13,7 +13,8 @@ import numpy as np
 
 SOURCE, SINK = 0, 1
 _WHOLE = 2**29
-"""The capacities of scipy's flows are integers of 32 bits: the sum of ours is scaled to this."""
+"""The capacities of scipy's flows are integers of 32 bits, and this is infinite: the sum of ours is
+scaled to half of it or less, by a power of two, so that whole numbers that are equal stay so."""
 
 
 def sink_side(size: int, edges: Mapping[tuple[int, int], float]) -> Sequence[bool]:
@@ -35,7 +36,8 @@ def sink_side(size: int, edges: Mapping[tuple[int, int], float]) -> Sequence[boo
     starts, ends = zip(*edges, strict=True)
     capacities = edges.values()
     finite = sum(c for c in capacities if math.isfinite(c)) or 1.0
-    scaled = [_WHOLE if math.isinf(c) else math.ceil(c / finite * _WHOLE / 2) for c in capacities]
+    scale = 2.0 ** math.floor(math.log2(_WHOLE / 2 / finite))
+    scaled = [_WHOLE if math.isinf(c) else math.ceil(c * scale) for c in capacities]
     data = np.asarray(scaled, np.int32)
     network = csr_array((data, (starts, ends)), shape=(size, size))
     flow = maximum_flow(network, SOURCE, SINK).flow
