@@ -61,26 +61,26 @@ def _each(operations: float, names: str) -> dict[str, float]:
 # Operations for each element of the output.
 _LAYOUT = _each(  # as good as the input
     0.0,
-    """arrival awaiting broadcast_in_dim copy expand_dims iota layout_constraint name
-    optimization_barrier pbroadcast pvary reshape reshard sharding_constraint squeeze
-    stop_gradient""",
+    """arrival awaiting broadcast_in_dim copy iota layout_constraint name optimization_barrier
+    pbroadcast pvary reshape reshard sharding_constraint squeeze stop_gradient""",
 )
 _MOVING = _each(
     4.0,
     """bitcast_convert_type concatenate convert_element_type dynamic_slice dynamic_update_slice
-    gather pad reduce_precision rev select_n slice split tile transpose""",
+    gather pad reduce_precision rev select_n slice split stack tile transpose unstack""",
 )
 _ARITHMETIC = _each(
     4.0,
-    """abs add add_any and ceil clamp clz complex conj copysign eq eq_to floor ge gt imag
-    integer_pow is_finite le le_to lt lt_to max min mul ne neg nextafter not or population_count
-    real round shift_left shift_right_arithmetic shift_right_logical sign square sub xor""",
+    """abs add add_any and ceil clamp clz complex conj eq eq_to floor ge gt imag integer_pow
+    is_finite le le_to lt lt_to max min mul mulhi ne neg nextafter not one_minus_square or
+    population_count real round shift_left shift_right_arithmetic shift_right_logical sign square
+    sub xor""",
 )
 _ROOTS_AND_RATIOS = _each(16.0, "div rem rsqrt sqrt")
 _TRANSCENDENTAL = _each(
     64.0,
     """acos acosh asin asinh atan atan2 atanh cbrt cos cosh erf erf_inv erfc exp exp2 expm1 log
-    log1p logistic pow sin sinh tan tanh""",
+    log1p log2 logistic polynomial pow sin sinh tan tanh""",
 )
 _OF_OUTPUT = _LAYOUT | _MOVING | _ARITHMETIC | _ROOTS_AND_RATIOS | _TRANSCENDENTAL
 # Operations for each element of the input.
