@@ -4,7 +4,7 @@ from fungrad import check, descent, layers, losses, models, notation
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
-from fungrad.inspect import draw, missing
+from fungrad.inspect import draw, missing, saved
 from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
@@ -37,6 +37,7 @@ __all__ = [
     "name",
     "notation",
     "rules",
+    "saved",
     "trace",
     "value_and_grad",
     "vjp",

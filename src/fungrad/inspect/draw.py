@@ -5,18 +5,18 @@ What is shown is read here, where it goes is decided in layout.py, how it looks 
 
 from __future__ import annotations
 
-import inspect
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from jax.tree_util import tree_flatten, tree_flatten_with_path
 
 from fungrad import _arguments, _jax
 from fungrad.graph import Graph, Node, trace
+from fungrad.inspect.arguments import named_leaves, path_name
 from fungrad.inspect.drawing import Box, Drawing, Operation
 from fungrad.rulebook import Rulebook
 from fungrad.transforms import vjp
@@ -84,39 +84,30 @@ def draw(
 
 def _read(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Graph, list[Any], Any, Any]:
     """The graph, its inputs, names of edges, and the structure of the function's output."""
-    try:
-        signature = inspect.signature(fun)
-    except ValueError:  # some builtin functions have none
-        signature = inspect.signature(lambda *x, **options: None)
-    bound = signature.bind(*args, **kwargs)
-    leaves, tree = tree_flatten_with_path(OrderedDict(bound.arguments))
+    names, values, rebuild = named_leaves(fun, args, kwargs)
     # Python's integers and booleans stay what they are, so that Python code may branch on them.
-    places = [i for i, (_, leaf) in enumerate(leaves) if not isinstance(leaf, int)]
+    places = [i for i, leaf in enumerate(values) if not isinstance(leaf, int)]
     outputs: Any = None
 
     def of_arrays(*arrays):
         nonlocal outputs
-        whole = [leaf for _, leaf in leaves]
+        whole = list(values)
         for place, array in zip(places, arrays, strict=True):
             whole[place] = array
-        given = inspect.BoundArguments(signature, tree_unflatten(tree, whole))
-        out = fun(*given.args, **given.kwargs)
+        args, kwargs = rebuild(whole)
+        out = fun(*args, **kwargs)
         outputs = tree_flatten_with_path(out)
         return out
 
-    arrays = [_jax.canonical(leaves[i][1]) for i in places]
+    arrays = [_jax.canonical(values[i]) for i in places]
     graph = trace(of_arrays)(*arrays)
     jaxpr = graph.jaxpr.jaxpr
-    names = {v: _path(leaves[i][0]) for i, v in zip(places, jaxpr.invars, strict=True)}
+    edges = {v: names[i] for i, v in zip(places, jaxpr.invars, strict=True)}
     name = getattr(fun, "__name__", "out").replace("<lambda>", "out")
     for variable, (path, _) in zip(jaxpr.outvars, outputs[0], strict=True):
         if not isinstance(variable, _jax.Literal):
-            names.setdefault(variable, ".".join(filter(None, (name, _path(path)))))
-    return graph, arrays, names, outputs[1]
-
-
-def _path(path: Any) -> str:
-    return keystr(path, simple=True, separator=".")
+            edges.setdefault(variable, ".".join(filter(None, (name, path_name(path)))))
+    return graph, arrays, edges, outputs[1]
 
 
 def _run(
