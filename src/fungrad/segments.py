@@ -18,7 +18,7 @@ from fungrad.joint import Joint
 def checkpoints(joint: Joint, ahead: set[int], parts: int) -> set[Any]:
     """What is alive at `parts` − 1 places that divide the operations about evenly.
 
-    Around each place that where the fewest bytes are alive is taken.
+    Around each place that where the fewest bytes are alive is taken; of equals the nearest.
     """
     order = sorted(ahead)
     if parts < 2 or not order:
@@ -32,7 +32,7 @@ def checkpoints(joint: Joint, ahead: set[int], parts: int) -> set[Any]:
     for k in range(1, parts):
         near = [p for p, d in enumerate(done) if abs(d - k * width) <= width / 2]
         if near:
-            kept |= alive[min(near, key=lambda p: bytes_alive[p])]
+            kept |= alive[min(near, key=lambda p: (bytes_alive[p], abs(done[p] - k * width)))]
     return kept
 
 
