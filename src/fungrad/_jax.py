@@ -7,6 +7,7 @@ constants), an *equation* is one operation in it.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import importlib
 import os
@@ -554,13 +555,25 @@ def in_pass(*names: str) -> Iterator[None]:
         yield
 
 
+_place: Any = contextvars.ContextVar("place", default=(None, None))
+
+
 @contextlib.contextmanager
 def place_of(equation: Any) -> Iterator[None]:
-    """What is emitted inside bears the equation's source line, scope and settings."""
-    source = equation.source_info
+    """What is emitted inside bears the equation's source line, scope and settings.
+
+    An operation inside a library's jit has no line of the user's: that of the call is its line.
+    """
+    source, now, (trace, traceback) = equation.source_info, core.trace_ctx.trace, _place.get()
+    if trace is not now or source_info_util.user_frame(source.traceback) is not None:
+        traceback = source.traceback
     scope = source_info_util.current_name_stack() + source.name_stack
-    with source_info_util.user_context(source.traceback, name_stack=scope), equation.ctx.manager:
-        yield
+    token = _place.set((now, traceback))
+    try:
+        with source_info_util.user_context(traceback, name_stack=scope), equation.ctx.manager:
+            yield
+    finally:
+        _place.reset(token)
 
 
 def in_scope(equation: Any, name: str) -> Any:
