@@ -38,7 +38,8 @@ from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
 from jax._src.lax.control_flow.conditionals import cond_p
 from jax._src.lax.control_flow.loops import scan_p
-from jax._src.lib.mlir import ir
+from jax._src.lib.mlir import ir  # pyright: ignore[reportPrivateImportUsage]
+from jax._src.lib.mlir.dialects import hlo  # pyright: ignore[reportPrivateImportUsage]
 from jax._src.named_sharding import UNSPECIFIED
 from jax._src.state.primitives import addupdate_p as addupdate_p
 
@@ -770,19 +771,19 @@ arrival_p, awaiting_p = core.Primitive("arrival"), core.Primitive("awaiting")
 
 
 def _lower_arrival(context: Any, value: Any, *, place: int) -> list[Any]:
-    context.module_context.cached_primitive_lowerings[arrival_p, place] = value, context.avals_in
+    seen = context.module_context.cached_primitive_lowerings
+    if getattr(context.module_context.axis_context, "num_devices", None) == 1:
+        never = mlir.lower_fun(_never, multiple_results=False)
+        (seen[arrival_p, place],) = never(context, value)
     return [value]
 
 
 def _lower_awaiting(context: Any, value: Any, *, place: int) -> list[Any]:
-    module = context.module_context
-    g, types = module.cached_primitive_lowerings.get((arrival_p, place), (None, ()))
-    devices = getattr(module.axis_context, "num_devices", None)
-    if devices != 1 or g is None or _block_of(g) != _current_block():
-        held = mlir.lower_fun(lambda x: jax.lax.optimization_barrier((x,)))
-        return held(context, value)
-    together = context.replace(avals_in=(*types, *context.avals_in), primitive=None)
-    return mlir.lower_fun(_awaited, multiple_results=False)(together, g, value)
+    never = context.module_context.cached_primitive_lowerings.get((arrival_p, place))
+    if never is None or never.owner.operation.block != _current_block():
+        return mlir.lower_fun(lambda x: jax.lax.optimization_barrier((x,)))(context, value)
+    zeros = mlir.full_like_aval(context, 0, context.avals_in[0])
+    return [hlo.select(never, zeros, value)]
 
 
 def _current_block() -> Any:
@@ -790,15 +791,9 @@ def _current_block() -> Any:
     return point.current.block
 
 
-def _block_of(value: Any) -> Any:
-    owner = value.owner
-    return owner if isinstance(owner, ir.Block) else owner.operation.block
-
-
-def _awaited(g: Any, x: Any) -> Any:
+def _never(g: Any) -> Any:
     first = jax.lax.slice(g, (0,) * g.ndim, (1,) * g.ndim).reshape(())
-    never = jax.lax.bitwise_and(jax.lax.ne(first, first), jax.lax.eq(first, first))
-    return jax.lax.select_n(never, x, jax.lax.full_like(x, 0))
+    return jax.lax.bitwise_and(jax.lax.ne(first, first), jax.lax.eq(first, first))
 
 
 for _primitive, _lower in ((arrival_p, _lower_arrival), (awaiting_p, _lower_awaiting)):

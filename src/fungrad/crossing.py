@@ -53,9 +53,9 @@ class _Network:
         self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
         dear = zip(joint.inputs, stacked, strict=False)
         self.dear = {v for v, s in dear if s and v is not None}
-        # Where the halves are one program of XLA's, the operand of a product has been put in
+        # Where the halves are one program of XLA's, what products make and read has been put in
         # memory by the forward half, and is as good as kept.
-        self.in_memory = set() if apart or effort.operands else self._operands()
+        self.in_memory = set() if apart or effort.operands else self._of_products()
         self.kept = set() if apart else checkpoints(joint, ahead, effort.parts)
         self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
         self.edges: dict[tuple[int, int], float] = {}
@@ -115,11 +115,12 @@ class _Network:
             return costs.NEVER
         return self.effort.price_of(equation)
 
-    def _operands(self) -> set[Any]:
-        """What the products of the backward half read, or that of which it is a rearrangement."""
+    def _of_products(self) -> set[Any]:
+        """What products of the forward half make, and what those of the backward half read."""
         equations, producer = self.joint.equations, self.joint.producer
         early = {v: equations[i] for v, i in producer.items() if i not in self.after}
-        return operands_of((equations[i] for i in self.after), early)
+        made = {v for v, equation in early.items() if costs.is_unfused(equation)}
+        return made | operands_of((equations[i] for i in self.after), early)
 
 
 def operands_of(equations: Iterable[Any], producer: Mapping[Any, Any]) -> set[Any]:
@@ -136,6 +137,6 @@ def operands_of(equations: Iterable[Any], producer: Mapping[Any, Any]) -> set[An
             continue
         found.add(variable)
         maker = producer.get(variable)
-        if maker is not None and costs.moves(maker):
+        if maker is not None and costs.moves(maker) and len(maker.invars) == 1:
             waiting += maker.invars
     return found
