@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-WIDEST = 48
+WIDEST = 36
 """Characters of a cell in plain text; the last cell of a row may be as long as it likes."""
 
 
