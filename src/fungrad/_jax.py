@@ -583,6 +583,22 @@ def in_scope(equation: Any, name: str) -> Any:
     return equation.replace(source_info=source.replace(name_stack=source.name_stack.extend(name)))
 
 
+def out_of_scope(graph: Any, name: str) -> Any:
+    """The graph with a `jax.named_scope` left out of those of its equations, all the way in."""
+
+    def moved(equation):
+        if subgraphs(equation):
+            inside = functools.partial(out_of_scope, name=name)
+            equation = with_subgraphs(equation, inside)
+        source = equation.source_info
+        kept = tuple(x for x in source.name_stack.stack if getattr(x, "name", None) != name)
+        stack = source_info_util.NameStack(kept)
+        return equation.replace(source_info=source.replace(name_stack=stack))
+
+    jaxpr = graph.jaxpr
+    return ClosedJaxpr(jaxpr.replace(eqns=list(map(moved, jaxpr.eqns))), graph.consts)
+
+
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     """The equation's outputs for other inputs."""
     primitive = equation.primitive

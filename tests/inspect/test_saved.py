@@ -257,6 +257,20 @@ def test_only_the_chosen_arguments_are_differentiated():
     assert len(fg.saved(product, (0, 1))(of(50), of(50)).kept) == 2
 
 
+def test_what_an_inner_gradient_repeats_is_not_repeated_by_the_outer_one():
+    def step(x, _):
+        return jnp.sin(jnp.tanh(x) * x), None
+
+    def inner(x):
+        return jnp.sum(lax.scan(step, x, None, length=5)[0])
+
+    def outer(x):
+        return jnp.sum(fg.grad(inner)(x) ** 2)
+
+    table = fg.saved(outer, save="everything")(of(8))
+    assert (table.repeated, len(table.kept) > 0) == ([], True)
+
+
 # --- Reasons --------------------------------------------------------------------------------------
 
 

@@ -166,6 +166,16 @@ def repeated(level: Level) -> Iterator[tuple[Level, Any, list[Any]]]:
             yield from repeated(inner)
 
 
+def with_nothing_repeated(graph: Any) -> Any:
+    """A graph that does not tell what is repeated in it: a gradient inside of it may say so."""
+    return _jax.out_of_scope(graph, AGAIN) if _says_so(graph) else graph
+
+
+def _says_so(graph: Any) -> bool:
+    inside = (inner for e in graph.jaxpr.eqns for inner in _jax.subgraphs(e))
+    return any(map(_is_again, graph.jaxpr.eqns)) or any(map(_says_so, inside))
+
+
 def _is_again(equation: Any) -> bool:
     return AGAIN in _jax.scope_of(equation).split("/")
 

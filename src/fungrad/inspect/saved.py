@@ -22,7 +22,7 @@ from fungrad.crossing import operands_of
 from fungrad.graph import Node
 from fungrad.inspect import by_jax, reasons
 from fungrad.inspect.arguments import named_leaves
-from fungrad.inspect.places import Level, Made, made, repeated
+from fungrad.inspect.places import Level, Made, made, repeated, with_nothing_repeated
 from fungrad.inspect.tables import in_columns, in_markdown, readable
 from fungrad.passes import Settings
 from fungrad.pullback import settings_of
@@ -128,7 +128,7 @@ def _read(fun: Callable[..., Any], argnums: Any, has_aux: bool, args: Any, kwarg
         graph = _jax.trace(flat, [_jax.type_or_struct(x) for x in read], _jax.source_of(fun))
     else:  # Python code may branch on values
         graph = _jax.trace_at(flat, [_jax.argument(x) for x in read], _jax.source_of(fun))
-    graph, closed_over = _jax.open_constants(graph)
+    graph, closed_over = _jax.open_constants(with_nothing_repeated(graph))
     types = [v.aval for v in graph.jaxpr.invars]
     chosen = [False] * len(closed_over) + chosen
     active = (c and _jax.is_differentiable(t) for c, t in zip(chosen, types, strict=True))
