@@ -796,9 +796,11 @@ def _lower_arrival(context: Any, value: Any, *, place: int) -> list[Any]:
 
 def _lower_awaiting(context: Any, value: Any, *, place: int) -> list[Any]:
     never = context.module_context.cached_primitive_lowerings.get((arrival_p, place))
-    if never is None or never.owner.operation.block != _current_block():
+    (aval,) = context.avals_in
+    is_key = dtypes.issubdtype(aval.dtype, dtypes.extended)
+    if is_key or never is None or never.owner.operation.block != _current_block():
         return mlir.lower_fun(lambda x: jax.lax.optimization_barrier((x,)))(context, value)
-    zeros = mlir.full_like_aval(context, 0, context.avals_in[0])
+    zeros = mlir.full_like_aval(context, 0, aval)
     return [hlo.select(never, zeros, value)]
 
 
