@@ -10,7 +10,10 @@ from jax import numpy as jnp
 
 import fungrad as fg
 from fungrad import _jax, saving
+from fungrad.budget import LADDER
+from fungrad.costs import Effort
 from fungrad.passes import Settings
+from tests.ways import QUICK
 
 x = jnp.array([0.3, -0.7, 1.1])
 y = jnp.array([1.2, 0.4, -0.5])
@@ -19,7 +22,7 @@ policies = jax.checkpoint_policies
 
 
 def graph_of(function, *args):
-    return _jax.trace(lambda *args: list(function(*args)), [jax.typeof(a) for a in args])
+    return _jax.trace(lambda *args: jax.tree.leaves(function(*args)), [jax.typeof(a) for a in args])
 
 
 def cut_of(function, *args, save=None, active=None, wanted=None, kept=None, invariant=None):
@@ -79,6 +82,131 @@ def test_a_gradient_that_does_not_arrive_is_a_zero():
     expected = jax.vjp(lambda W, x: layer(W, x)[1], W, x)[1](jnp.array(2.0))
     for a, b in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13)
+
+
+# --- Every effort ---------------------------------------------------------------------------------
+
+
+def pair(c, x):
+    """Of a carry of two, one of them an integer."""
+    a, n = c
+    a = jnp.tanh(a * W[0] + jnp.sin(x))
+    return (a, n + 1), a * x
+
+
+def dropping(key):
+    def step(c, x):
+        key, a = c
+        key, own = jax.random.split(key)
+        a = jnp.where(jax.random.bernoulli(own, 0.5, a.shape), jnp.tanh(a + x), a)
+        return (key, a), a
+
+    return lambda a, xs: lax.scan(step, (key, a), xs)[0][1]
+
+
+@jax.custom_vjp
+def tripled(x):
+    return jnp.sin(x)
+
+
+tripled.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (3 * g * jnp.cos(x),))
+
+
+def branching(c, x):
+    return lax.cond(jnp.sum(c) > 0, lambda c: jnp.sin(c * x), lambda c: jax.nn.gelu(c) + x, c), c
+
+
+def inner(c, x):
+    return lax.scan(lambda d, _: (jnp.sin(d) * x, d), c, None, length=5)
+
+
+def through(step, **options):
+    return lambda a, xs: lax.scan(step, a, xs, **options)
+
+
+def xs(length):
+    return jnp.asarray(np.random.default_rng(length).normal(size=(length, 3)))
+
+
+SCANS = {
+    "one step": (through(lambda c, x: (jnp.sin(c * x), c)), 1),
+    "four, in reverse": (through(lambda c, x: (jnp.sin(c * x), c), reverse=True), 4),
+    "seven, of two": (lambda a, xs: through(pair)((a, jnp.array(0)), xs), 7),
+    "twelve, with cond": (through(branching), 12),
+    "thirteen, in reverse, with jit": (
+        through(jax.jit(lambda c, x: (jax.nn.gelu(c @ W) + x, jnp.sum(c))), reverse=True),
+        13,
+    ),
+    "nested": (through(inner), 7),
+    "without xs": (
+        lambda a, xs: lax.scan(lambda c, _: (jnp.sin(c + xs[0]), None), a, None, length=12)[0],
+        12,
+    ),
+    "custom_vjp": (through(lambda c, x: (tripled(c) * x, tripled(x))), 7),
+    "dropout": (dropping(jax.random.key(0)), 7),
+    "checkpoint": (through(jax.checkpoint(lambda c, x: (jnp.sin(jnp.sin(c) * x), c))), 7),
+}
+
+
+def with_effort(function, effort):
+    """args -> the gradients by the halves that are cut with this effort, under a jit of JAX's."""
+
+    def gradients(*args):
+        active, types = (True,) * len(args), jax.tree.leaves(jax.eval_shape(function, *args))
+        wanted = tuple(jnp.issubdtype(z.dtype, jnp.inexact) for z in types)
+        cut = cut_of(function, *args, save=effort, wanted=wanted)
+        halves = cut.halves(active, wanted, _jax.evaluate, _jax.evaluate)
+        outputs, saved = halves.forward(*args)
+        g = [jnp.cos(z) if w else None for z, w in zip(outputs, wanted, strict=True)]
+        return halves.backward(saved, g)
+
+    return gradients
+
+
+def by_jax(function):
+    def gradients(*args):
+        def floats(*args):
+            leaves = jax.tree.leaves(function(*args))
+            return [z for z in leaves if jnp.issubdtype(z.dtype, jnp.inexact)]
+
+        outputs, pullback = jax.vjp(floats, *args)
+        return list(pullback([jnp.cos(z) for z in outputs]))
+
+    return gradients
+
+
+def assert_same(found, expected):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SCANS)
+def test_every_effort_gives_the_same_gradients(name):
+    function, length = SCANS[name]
+
+    def all_of_them(*args):
+        return [with_effort(function, effort)(*args) for effort in LADDER], by_jax(function)(*args)
+
+    found, expected = jax.jit(all_of_them, compiler_options=QUICK)(x, xs(length))
+    for gradients in found:
+        assert_same(gradients, expected)
+
+
+@pytest.mark.parametrize("effort", [Effort(), Effort(1.0, True, True, levels=2)])
+@pytest.mark.parametrize("name", ["seven, of two", "twelve, with cond"])
+def test_an_effort_twice_and_under_vmap(name, effort):
+    """g · ∂²: the gradient of the gradients, by JAX of ours and by JAX of JAX's."""
+    function, length = SCANS[name]
+
+    def twice(gradients):
+        return jax.grad(lambda *args: sum(jnp.sum(jnp.sin(z)) for z in gradients(*args)), (0, 1))
+
+    def both(*args):
+        ours, theirs = with_effort(function, effort), by_jax(function)
+        stacked = [jnp.stack([a, 2 * a]) for a in args]
+        return [[twice(f)(*args), jax.vmap(f)(*stacked)] for f in (ours, theirs)]
+
+    assert_same(*jax.jit(both, compiler_options=QUICK)(x, xs(length)))
 
 
 # --- What crosses ---------------------------------------------------------------------------------
