@@ -158,9 +158,11 @@ def _is_dear(equation: Any) -> bool:
 def _saveable(equation: Any, save: Any) -> bool:
     if save == "everything":
         return _is_dear(equation)
-    if save == "nothing":
-        return False
-    return _jax.policy_saves(save, equation)
+    graphs = _jax.subgraphs(equation)
+    if save == "nothing":  # but what a loop keeps has been decided inside
+        return bool(graphs)
+    inside = (e for graph in graphs for e in graph.jaxpr.eqns)
+    return _jax.policy_saves(save, equation) or any(_saveable(e, save) for e in inside)
 
 
 def _cut(

@@ -401,13 +401,15 @@ def test_what_cannot_be_replayed_is_named(program, why):
 def test_a_reference_within_the_body_is_its_own_affair():
     def body(c):
         ref = jax.new_ref(c)
-        ref[0] = jnp.sin(ref[1])
+        ref[0] = ref[0] + jnp.sin(ref[2])
         return ref[...]
 
     def program(loop):
         return lambda c: jnp.sum(loop(lambda c: c[0] < 0.7, body, c) ** 2)
 
-    same(fg.grad(program(lax.while_loop))(x), [0, np.sin(2 * x[1]) + 2 * x[1], 2 * x[2]])
+    first = 2 * (x[0] + np.sin(x[2]))
+    expected = [first, 2 * x[1], 2 * x[2] + first * np.cos(x[2])]
+    same(fg.grad(program(lax.while_loop))(x), expected)
 
 
 # --- Loops that are not differentiated ------------------------------------------------------------

@@ -127,7 +127,7 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
     with the first, if there is a second one.
     """
     policy = equation.params["policy"]
-    chosen = settings._replace(save="nothing" if policy is None else policy)
+    chosen = settings._replace(save=policy or jax.checkpoint_policies.nothing_saveable)
     cut = cut_of(graph_inside(equation), active, wanted, chosen)
     guards = equation.params["prevent_cse"] if cut.repeats else False
     of_inputs = guards if isinstance(guards, tuple) else (guards,) * len(active)
