@@ -16,6 +16,7 @@ from fungrad.joint import join
 from fungrad.passes import Settings
 
 NARROW, WIDE = 8, 2048
+policies = jax.checkpoint_policies
 
 
 def array(*shape, dtype="float32"):
@@ -262,6 +263,58 @@ def test_nothing_of_no_size_is_in_the_way():
     for effort in EFFORTS:
         cut = body_cut(lambda x: jnp.sin(jnp.tanh(x)), array(0, 3), consts=0, effort=effort)
         assert cut.gives == (True,)
+
+
+# --- What its author decided ----------------------------------------------------------------------
+
+
+def stacked(function, x):
+    """How many arrays of all steps the loops of a gradient hand on, the forward loop first."""
+    scans = fg.trace(jax.jit(fg.grad(function)))(x).find(fg.at(primitive="scan"))
+    steps = [[v.aval.shape for v in node.equation.outvars] for node in scans]
+    return [shapes.count((5, *x.shape)) for shapes in steps]
+
+
+@pytest.mark.parametrize(
+    ("policy", "values", "sines"),
+    [
+        (None, 1, 3),
+        (policies.nothing_saveable, 1, 3),
+        (policies.save_only_these_names("h"), 2, 2),
+        (policies.save_only_these_names("other"), 1, 3),
+        (policies.everything_saveable, 4, 2),
+    ],
+)
+def test_the_cut_around_a_checkpoint_does_not_decide_anew(policy, values, sines):
+    """The carry is stacked, and what the policy names; a cut would keep nothing but the carry."""
+
+    def step(c, w):
+        return jnp.cos(fg.name(jnp.sin(c * w), "h") * c)
+
+    def loop(step):
+        return lambda w: jnp.sum(
+            lax.scan(lambda c, _: (step(c, w), None), jnp.ones(3), None, length=5)[0]
+        )
+
+    x = jnp.ones(3)
+    function = loop(jax.checkpoint(step, policy=policy))
+    assert stacked(loop(step), x) == [1, 0]
+    assert stacked(function, x) == [values, 0]
+    found = [node.primitive for node in fg.trace(jax.jit(fg.grad(function)))(x)]
+    assert found.count("sin") == sines
+
+
+def test_a_product_that_is_cheap_to_repeat_is_kept_if_its_author_says_so():
+    """And one that is dear is repeated."""
+
+    def kept(policy, width):
+        def step(W, x):
+            return jax.checkpoint(lambda W, x: jnp.sin(x @ W), policy=policy)(W, x)
+
+        return saved(body_cut(step, array(width, width), array(B, width)))
+
+    assert kept(policies.dots_saveable, NARROW) == [f"float32[{B}, {NARROW}]"]
+    assert kept(policies.nothing_saveable, WIDE) == []
 
 
 # --- In one program of XLA's ----------------------------------------------------------------------

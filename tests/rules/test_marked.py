@@ -16,6 +16,7 @@ from jax.extend.core import primitives
 from jax.extend.linear_util import wrap_init
 
 import fungrad as fg
+from fungrad import _jax
 from tests.rules.grids import STRICT, assert_agree, gradient, ours
 
 x = jnp.array([0.3, -0.7, 1.1])
@@ -145,3 +146,24 @@ def test_a_linear_call_of_trees():
 def test_a_residual_has_no_derivative():
     with pytest.raises(ValueError, match=r"linear_call.* has no derivative by r"):
         fg.grad(lambda r: tripled(r, 1.0))(2.0)
+
+
+# --- What waits for a gradient -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("primitive", [_jax.arrival_p, _jax.awaiting_p])
+def test_to_jax_they_are_linear_and_identities(primitive):
+    def same(x):
+        return primitive.bind(x, place=0)
+
+    for found in (
+        same(x),
+        jax.jit(same)(x),
+        jax.vmap(same)(x),
+        jax.jvp(same, (x,), (x,))[1],
+        jax.linear_transpose(same, x)(x)[0],
+        jax.vjp(same, x)[1](x)[0],
+        fg.vjp(same, x)[1](x)[0],
+    ):
+        np.testing.assert_array_equal(found, x)
+    np.testing.assert_array_equal(jax.hessian(lambda x: jnp.sum(same(x) ** 2))(x), 2 * np.eye(3))
