@@ -216,10 +216,10 @@ def test_fun_must_be_callable():
 def test_bad_settings_are_refused():
     with pytest.raises(TypeError, match=r"rules must be a Rulebook such as fungrad.rules, got 'x'"):
         fg.vjp(jnp.sin, 1.0, rules="x")
-    with pytest.raises(ValueError, match="save must be None, 'everything', 'nothing' or a policy"):
+    with pytest.raises(ValueError, match="save must be None, 'everything', 'nothing', a policy"):
         fg.vjp(jnp.sin, 1.0, save="something")
     with pytest.raises(ValueError, match="save must be"):
-        fg.grad(jnp.sin, save=3)
+        fg.grad(jnp.sin, save=-3)
 
 
 # --- Python's control flow ------------------------------------------------------------------------

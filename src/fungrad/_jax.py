@@ -113,6 +113,14 @@ def is_tracer(value: Any) -> bool:
     return isinstance(value, core.Tracer)
 
 
+def is_reading() -> bool:
+    """Whether what is computed now becomes part of a graph, under whatever transformations."""
+    trace: Any = core.trace_ctx.trace
+    while trace is not None and not isinstance(trace, pe.DynamicJaxprTrace):
+        trace = getattr(trace, "parent_trace", None)
+    return trace is not None
+
+
 def is_concrete(value: Any) -> bool:
     """Whether the value is known now: no tracer, or one that knows what it stands for."""
     return core.to_concrete_value(value) is not None

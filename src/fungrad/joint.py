@@ -48,6 +48,7 @@ class Joint:
         return found
 
     def read_by(self, which: Iterable[int]) -> list[Any]:
+        """What equations read."""
         return [v for i in which for v in self.equations[i].invars]
 
     def depending_on(self, sources: Iterable[Any], effects: set[int]) -> set[int]:

@@ -197,10 +197,9 @@ def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Se
     """The graph's outputs, its backward pass, and what that reads."""
     active = (True,) * len(inputs)
     passes.refuse_writes_outside(graph, active, settings)
-    # Values that are known are run through operation by operation, and Python may look at them.
-    if settings.save == "everything" or (
-        settings.save is None and all(map(_jax.is_concrete, inputs))
-    ):
+    # Where no graph is being read, or one at values, operations are run as they come.
+    at_once = not _jax.is_reading() or all(map(_jax.is_concrete, inputs))
+    if settings.save == "everything" or (settings.save is None and at_once):
         steps = passes.plan(graph, active, wanted, settings)
         with _jax.in_pass("jvp"):
             record = passes.forward(graph, inputs, steps)

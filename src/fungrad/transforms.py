@@ -3,8 +3,8 @@
 Each takes two keyword arguments more than its JAX counterpart:
 
 - `rules`: the rulebook; `None` is `fungrad.rules`.
-- `save`: what the forward pass keeps for the backward pass. `None` is the cheapest choice, a minimum
-  cut between bytes that are kept and operations that are repeated (saving.py); a number is a budget
+- `save`: what the forward pass keeps for the backward pass. `None` is the cheapest choice, a
+  minimum cut between bytes kept and operations repeated (saving.py); a number is a budget
   of bytes: no more temporary memory than that is planned, in more time the less it is (budget.py);
   "everything" keeps all that the rules read, "nothing" only the arguments, from which the rest is
   computed again; a policy of `jax.checkpoint` (`jax.checkpoint_policies`) decides for each

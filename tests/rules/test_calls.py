@@ -82,8 +82,7 @@ def test_a_large_jitted_function_stays_one_in_the_gradient():
 
 def test_a_small_one_is_cut_with_what_is_around_it():
     f = jax.jit(lambda x: jnp.sin(x) * x)
-    found = counts(fg.grad(lambda x: f(f(x))), 1.0)
-    assert "jit" not in found
+    assert "jit" not in counts(fg.grad(lambda x: f(f(x))), 1.0)
 
 
 # --- jax.checkpoint ---------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import compress
 from typing import Any
@@ -80,8 +80,29 @@ def _split_jit(equation, active, wanted, settings) -> Halves:
     placed = any(place != _jax.ANYWHERE for place in (*inputs, *outputs))
     # A policy looks at single equations, so they must be in sight; so does the minimum cut, but a
     # large graph that may be called again is better traced and cut once.
-    if callable(settings.save) or (_is_small(graph) and not placed):
+    if callable(settings.save):
         return passed_through(graph, active, wanted, settings)
+    if _is_small(graph) and not placed:
+        return _where_read(
+            passed_through(graph, active, wanted, settings),
+            lambda: _jitted(equation, graph, active, wanted, settings),
+        )
+    return _jitted(equation, graph, active, wanted, settings)
+
+
+def _where_read(inside: Halves, called: Callable[[], Halves]) -> Halves:
+    """`inside` where a graph is being read; where operations are run as they come, the call."""
+    chosen: list[Halves] = []
+
+    def forward(*inputs):
+        chosen[:] = [inside if _jax.is_reading() else called()]
+        return chosen[0].forward(*inputs)
+
+    return Halves(forward, lambda saved, g, *own: chosen[0].backward(saved, g, *own))
+
+
+def _jitted(equation, graph, active, wanted, settings) -> Halves:
+    inputs, outputs = _jax.jit_places(equation.params)
     cut = cut_of(graph, active, wanted, settings)
     # What the author says of where an array lives holds for its gradient too.
     saved = [_jax.ANYWHERE] * len(cut.saved)

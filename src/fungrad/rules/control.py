@@ -188,6 +188,7 @@ def deal(values: Sequence[Any], *groups: Iterable[int]) -> list[dict[int, Any]]:
 
 
 def built(g: Any, aval: Any) -> Any:
+    """The gradient at a value of a type; a zero that was never built is built now."""
     return _jax.zeros(aval) if g is None else g
 
 
