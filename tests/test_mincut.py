@@ -86,3 +86,9 @@ def test_nodes_without_edges_are_with_the_source():
     assert list(sink_side(5, {(SOURCE, 3): 2.0})) == [False, True, False, False, False]
     assert list(sink_side(3, {(SOURCE, SINK): 1.0})) == [False, True, False]
     assert list(sink_side(3, {(2, SINK): math.inf})) == [False, True, True]
+
+
+def test_equal_capacities_are_equal_however_they_are_divided():
+    """3 = 1 + 2, and the cut of two edges is the nearer one to the sink."""
+    edges = {(SOURCE, 2): 3.0, (2, 3): 1.0, (2, 4): 2.0, (3, SINK): math.inf, (4, SINK): math.inf}
+    assert list(sink_side(5, edges)) == [False, True, False, True, True]
