@@ -711,16 +711,10 @@ def call_jit(
         api_util.maybe_recursive_nan_check(error, functools.partial(evaluate, graph), (inputs,), {})
 
 
-def call(name: str, graph: Any, inputs: Sequence[Any]) -> list[Any]:
-    """Where a graph is being read, emit a call of another one; else evaluate that."""
-    if not any(map(is_tracer, inputs)):
-        return evaluate(graph, inputs)
-
-    def function(*values):
-        return evaluate(graph, values)
-
-    function.__name__ = name
-    return jax.jit(function)(*inputs)
+def call(graph: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Emit a call of another graph, which stays one until XLA sees it."""
+    primitive = core.closed_call_p
+    return primitive.bind(*inputs, **primitive.get_bind_params({"call_jaxpr": graph}))
 
 
 class ScanOperands(NamedTuple):

@@ -122,7 +122,7 @@ def operations(equation: Any, dear: bool = False) -> float:
         features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
         return 2.0 * out.size * kernel.size / max(features, 1)
     inside = sum(operations(e, dear) for e in _inside(equation))
-    if name in _CALLS and equation.params.get("name") != "checkpoint":
+    if name in _CALLS:
         return inside
     if not dear:
         return NEVER

@@ -78,7 +78,7 @@ def why_repeated(level: Level, variable: Any, chain: Sequence[Any], save: Any) -
 
 def _asked_for(level: Level, save: Any) -> str | None:
     """The words for a choice that is the user's."""
-    if any(node.callee == "checkpoint" for node in level.path):
+    if any(node.primitive in ("closed_call", "eval_jaxpr") for node in level.path):
         return "the policy of jax.checkpoint"
     if callable(save):
         return "the policy given as save="

@@ -130,11 +130,17 @@ jit = CallRule(
     example=lambda draw: (jax.jit(lambda x: jnp.sin(x) * x), draw.uniform(3)),
 )
 
-closed_call = CallRule("closed_call", _evaluate_twice, activity_inside)
+def _call_twice(equation, active, wanted, settings) -> Halves:
+    """out = f(x)        ∂out/∂x = ∂f/∂x: each half is a call"""
+    cut = cut_of(graph_inside(equation), active, wanted, settings)
+    return cut.halves(active, wanted, _jax.call, _jax.call)
+
+
+closed_call = CallRule("closed_call", _call_twice, activity_inside)
 
 core_call = CallRule("core_call", _evaluate_twice, activity_inside)
 
-eval_jaxpr = CallRule("eval_jaxpr", _evaluate_twice, activity_inside)
+eval_jaxpr = CallRule("eval_jaxpr", _call_twice, activity_inside)
 
 
 # --- jax.checkpoint ---------------------------------------------------------------------------
@@ -158,9 +164,9 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
         guarded += [any(of_inputs)] * (len(values) - len(guarded))
         held = iter(_jax.barrier(list(compress(values, guarded))))
         values = [next(held) if is_held else x for x, is_held in zip(values, guarded, strict=True)]
-        return _jax.call("checkpoint", graph, values)
+        return _jax.call(graph, values)
 
-    return cut.halves(active, wanted, partial(_jax.call, "checkpoint"), behind)
+    return cut.halves(active, wanted, _jax.call, behind)
 
 
 checkpoint = CallRule(
