@@ -14,6 +14,9 @@ from tests.test_crossing import array
 x, W = array(5, 7), array(7, 3)
 
 
+sine = _jax.trace(lambda x: [lax.sin(x)], [x])
+
+
 def equation_of(function, *types):
     return _jax.trace(lambda *args: jax.tree.leaves(function(*args)), types).jaxpr.eqns[-1]
 
@@ -82,8 +85,14 @@ def test_a_call_costs_what_is_in_it():
     assert operations(relu) == 4 * 35
     assert operations(equation_of(jax.jit(lambda x: lax.sin(x + x)), x)) == 68 * 35
     assert operations(equation_of(jax.jit(lambda x: lax.sort(x + x)), x)) == NEVER
-    # What an author let be repeated, or not, is not for the cut around it to decide.
-    assert operations(equation_of(jax.checkpoint(lax.sin), x)) == NEVER
+
+
+def test_a_checkpoint_and_its_halves_are_closed():
+    """What an author let be repeated, or not, is not for the cut around it to decide."""
+    half = equation_of(lambda x: _jax.call(sine, [x]), x)
+    for closed in (half, equation_of(jax.checkpoint(lax.sin), x)):
+        assert operations(closed) == NEVER
+        assert costs.is_unfused(closed)
 
 
 def test_what_is_not_fused():

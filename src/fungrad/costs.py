@@ -91,7 +91,7 @@ _OF_INPUT = _each(
     reduce_xor""",
 )
 _OF_DEAR = 1000.0
-_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call")
+_CALLS = ("jit", "custom_jvp_call", "custom_vjp_call")  # but no closed calls: see rules/calls.py
 
 
 def bytes_of(aval: Any) -> float:
