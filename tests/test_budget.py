@@ -111,4 +111,5 @@ def test_what_is_no_budget_is_refused(save):
 def test_the_first_effort_is_the_usual_one_and_no_two_are_the_same():
     assert LADDER[0] == Effort()
     assert len(set(LADDER)) == len(LADDER)
-    assert [e.levels for e in LADDER] == sorted(e.levels for e in LADDER)
+    levels = [e.levels for e in LADDER if not e.dear]
+    assert levels == sorted(levels)

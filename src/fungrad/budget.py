@@ -13,16 +13,17 @@ from fungrad import _jax, interning, saving
 from fungrad.costs import NEVER, Effort
 from fungrad.passes import Settings
 
-_ALL = {"operands": True, "dear": True, "parts": 4}
+_IN_PARTS = {"operands": True, "parts": 4}
 LADDER = (
     Effort(),
     Effort(operands=True),
     Effort(4.0, operands=True, parts=16),
     Effort(NEVER, operands=True, parts=16),
     Effort(NEVER, operands=True, parts=8),
-    Effort(NEVER, **_ALL),
-    *(Effort(thrift, **_ALL, levels=k) for k in (2, 3) for thrift in (1.0, NEVER)),
-    *(Effort(NEVER, **_ALL, levels=k) for k in (4, 6, 8, 12)),
+    Effort(NEVER, **_IN_PARTS),
+    *(Effort(thrift, **_IN_PARTS, levels=k) for k in (2, 3) for thrift in (1.0, NEVER)),
+    *(Effort(NEVER, **_IN_PARTS, levels=k) for k in (4, 6, 8, 12)),
+    Effort(NEVER, **_IN_PARTS, dear=True),
 )
 """Efforts, each of which takes less memory and more time than the one before it, as a rule."""
 

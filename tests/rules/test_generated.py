@@ -30,7 +30,6 @@ SILENT = {name: {"bfloat16"} for name in WITHOUT_BFLOAT16} | {
     "ragged_dot_general": {"reference", "jacobian", "second order", "vmap"},
     "random_gamma": {"differences", "second order"},
     "while": {"reference", "jacobian", "second order"},
-    "reduce": {"float32", "bfloat16", "rounding"},  # its example begins with a float64
 }
 SILENT |= {
     name: {"second order"}

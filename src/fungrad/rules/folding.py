@@ -109,9 +109,12 @@ def _axes_examples(draw):
         wins = (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
         return tuple(lax.select(wins, x, y) for x, y in zip(a, b, strict=True))
 
-    yield lambda x: lax.reduce(x, -math.inf, log_add, (0, 2)), draw.uniform(3, 2, 2)
+    def of(start, x):
+        return lax.convert_element_type(start, x.dtype)
+
+    yield lambda x: lax.reduce(x, of(-math.inf, x), log_add, (0, 2)), draw.uniform(3, 2, 2)
     yield (
-        lambda x, y: lax.reduce((x, y), (-math.inf, 9.0), first_largest, (1,)),
+        lambda x, y: lax.reduce((x, y), (of(-math.inf, x), of(9.0, y)), first_largest, (1,)),
         *draw.uniform(2, 2, 5),
     )
 
