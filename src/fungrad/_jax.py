@@ -75,6 +75,11 @@ def cached_by_value(size: int) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def checks_backward_functions() -> bool:
+    """Whether the gradients that an author's function returns must fit (jax_disable_bwd_checks)."""
+    return not config.disable_bwd_checks.value
+
+
 def may_keep() -> bool:
     """Whether what is traced may be kept; not while JAX looks for tracers that are."""
     return not config.check_tracer_leaks.value
@@ -227,7 +232,7 @@ DontWant = api.DontWant
 
 def deliver(goal: Any, g: Any) -> Any:
     """Hand a gradient to whoever asked for it: as it is, into a reference, or not at all."""
-    if isinstance(goal, api.GradValue):
+    if isinstance(goal, api.GradValue) or getattr(g, "dtype", None) == jax.dtypes.float0:
         return g
     if isinstance(goal, DontWant):
         return api.DidntWant()
@@ -654,7 +659,8 @@ def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
 
     def changed(value):
         if isinstance(value, tuple | list):
-            return type(value)(map(changed, value)) if any(map(is_graph, value)) else value
+            entries = map(changed, value) if any(map(is_graph, value)) else value
+            return getattr(value, "_make", type(value))(entries)
         opened = is_graph(value) and not hasattr(value, "consts")
         graph = change(close(value)) if is_graph(value) else value
         return graph.jaxpr if opened else graph
@@ -662,6 +668,28 @@ def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
     new = equation.replace(params={k: changed(v) for k, v in equation.params.items()})
     kinds = {type(effect) for graph in subgraphs(new) for effect in graph.jaxpr.effects}
     return new.replace(effects={e for e in equation.effects if type(e) in kinds})
+
+
+@dataclass(frozen=True)
+class _Ruled:
+    """An equation's settings, for JAX, and the rule that it is given there, for a rulebook."""
+
+    settings: Any
+    rule: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.settings, name)
+
+
+def with_rule(equation: Any, rule: Any) -> Any:
+    """The equation with a rule of its own; without one, if that is `None`."""
+    settings = getattr(equation.ctx, "settings", equation.ctx)
+    return equation.replace(ctx=settings if rule is None else _Ruled(settings, rule))
+
+
+def own_rule(equation: Any) -> Any:
+    """The rule that `with_rule` gave to the equation, or `None`."""
+    return getattr(equation.ctx, "rule", None)
 
 
 def is_graph(value: Any) -> bool:
