@@ -13,13 +13,21 @@ from typing import Any, NamedTuple
 
 from fungrad import _jax
 
-PRICE = 160.0
+PRICE = 80.0
 """Operations per byte. What processors could multiply and add while a byte goes to memory and comes
 back lies between 50 (float32 on two cores) and 500 (bfloat16 on an H100): 16 bytes a float32 at
 50 GB/s against 1 TFLOP/s, 4 bytes a bfloat16 at 3.35 TB/s against 990 TFLOP/s."""
 
+LARGE = 24e6
+"""Bytes. What a loop keeps beyond that outgrows caches and the pools of allocators: the system hands
+it out page by page, which makes it twice as dear."""
+
 WRITING = 1.5
 """How many times dearer it is to keep a value that would not be in memory otherwise."""
+
+STARTING = 3e4
+"""Operations. What could be done while a product is called, which small ones take longer for than to
+compute: some tenths of a microsecond."""
 
 NEVER = math.inf
 
@@ -46,7 +54,7 @@ class Effort(NamedTuple):
 
     def price_of_byte(self, apart: bool) -> float:
         """In operations. A value that both halves have need not be copied to be kept."""
-        return (PRICE if apart else PRICE / 4) * (self.thrift if self.thrift < NEVER else 1.0)
+        return (PRICE if apart else PRICE / 2) * (self.thrift if self.thrift < NEVER else 1.0)
 
     def price_of(self, equation: Any) -> float:
         """To do it again, in operations."""
@@ -116,11 +124,11 @@ def operations(equation: Any, dear: bool = False) -> float:
     if name == "dot_general":
         left, out = equation.invars[0].aval, equation.outvars[0].aval
         (summed, _), _ = equation.params["dimension_numbers"]
-        return 2.0 * out.size * math.prod(left.shape[axis] for axis in summed)
+        return STARTING + 2.0 * out.size * math.prod(left.shape[axis] for axis in summed)
     if name == "conv_general_dilated":
         kernel, out = equation.invars[1].aval, equation.outvars[0].aval
         features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-        return 2.0 * out.size * kernel.size / max(features, 1)
+        return STARTING + 2.0 * out.size * kernel.size / max(features, 1)
     inside = sum(operations(e, dear) for e in _inside(equation))
     if name in _CALLS:
         return inside

@@ -282,7 +282,9 @@ def test_reasons_compare_operations_with_bytes():
     table = fg.saved(deep)([of(256, 256)] * 3, of(64, 256))
     *inner, last = table.kept
     assert whys(inner) == {"in memory anyway: a product or a call reads it"}
-    assert last.why == "576 operations an element to repeat it, 160 to keep it"  # 2 · 256 + 64
+    assert (
+        last.why == "578 operations an element to repeat it, 160 to keep it"
+    )  # 2 · 256 + 64, and the call
     table = fg.saved(transformer)(*PROGRAMS["transformer"][1:])
     (product,) = [value for value in table.repeated if value.operations == ("dot_general",)]
     assert product.type == "4 × float32[128, 64]"
