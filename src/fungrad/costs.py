@@ -19,15 +19,15 @@ back lies between 50 (float32 on two cores) and 500 (bfloat16 on an H100): 16 by
 50 GB/s against 1 TFLOP/s, 4 bytes a bfloat16 at 3.35 TB/s against 990 TFLOP/s."""
 
 LARGE = 24e6
-"""Bytes. What a loop keeps beyond that outgrows caches and the pools of allocators: the system hands
-it out page by page, which makes it twice as dear."""
+"""Bytes. What a loop keeps beyond that outgrows caches and the pools of allocators: the system
+hands it out page by page, which makes it twice as dear."""
 
 WRITING = 1.5
 """How many times dearer it is to keep a value that would not be in memory otherwise."""
 
 STARTING = 3e4
-"""Operations. What could be done while a product is called, which small ones take longer for than to
-compute: some tenths of a microsecond."""
+"""Operations. What could be done while a product is called: some tenths of a microsecond, which is
+longer than a small one takes."""
 
 NEVER = math.inf
 

@@ -288,7 +288,7 @@ def test_reasons_compare_operations_with_bytes():
     table = fg.saved(transformer)(*PROGRAMS["transformer"][1:])
     (product,) = [value for value in table.repeated if value.operations == ("dot_general",)]
     assert product.type == "4 × float32[128, 64]"
-    assert product.why == "32 operations an element to repeat it, 640 to keep it"
+    assert product.why == "36 operations an element to repeat it, 320 to keep it"
     assert product.bytes == 4 * 128 * 64 * 4
 
 
