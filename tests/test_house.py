@@ -26,6 +26,7 @@ LAYERS = [
     {"costs", "mincut"},
     {"notation"},
     {"graph"},
+    {"placing"},
     {"rulebook"},
     {"fallback"},
     {"passes"},

@@ -131,7 +131,7 @@ def test_two_rules_of_one_name_are_refused():
 @pytest.mark.parametrize(
     ("replacements", "message"),
     [
-        ({3: straight}, "a key is the name of a primitive or function, got 3"),
+        ({3: straight}, r"name of a primitive or function, or a selector made by at\(...\), got 3"),
         ({"tanh": 3}, r"replacements\['tanh'\] must be a function .* got 3"),
     ],
 )

@@ -195,7 +195,7 @@ class _Reader:
 
 def _run(graph: Any, inputs: Sequence[Any], wanted: Sequence[bool], settings: Settings):
     """The graph's outputs, its backward pass, and what that reads."""
-    active = (True,) * len(inputs)
+    active, graph = (True,) * len(inputs), settings.rules.placed(graph)
     passes.refuse_writes_outside(graph, active, settings)
     # Where no graph is being read, or one at values, operations are run as they come.
     at_once = not _jax.is_reading() or all(map(_jax.is_concrete, inputs))

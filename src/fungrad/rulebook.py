@@ -26,7 +26,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from fungrad import _jax
+from fungrad import _jax, placing
+from fungrad.graph import Graph, Node, Selector
 
 
 @dataclass(frozen=True)
@@ -187,21 +188,31 @@ class Rulebook:
     0.786
     """
 
-    __slots__ = ("__weakref__", "_hash", "_replaced", "_rules", "strict")
+    __slots__ = ("__weakref__", "_contents", "_hash", "_replaced", "_rules", "_selects", "strict")
 
     strict: bool
 
     def __init__(
         self,
         rules: Mapping[str, AnyRule],
-        replaced: Mapping[str, Rule] | None = None,
+        replaced: Mapping[str | Selector, Rule] | None = None,
         strict: bool = False,
     ):
         set_once = super().__setattr__
         set_once("_rules", dict(rules))
         set_once("_replaced", dict(replaced or {}))
         set_once("strict", strict)
-        contents = (frozenset(self._rules.items()), frozenset(self._replaced.items()), strict)
+        # The order of replacements matters, but not that of names between two selectors.
+        ordered = list(self._replaced.items())
+        selected = [(key, rule) for key, rule in ordered if isinstance(key, Selector)]
+        named = [
+            (key, rule, sum(isinstance(earlier, Selector) for earlier, _ in ordered[:i]))
+            for i, (key, rule) in enumerate(ordered)
+            if isinstance(key, str)
+        ]
+        set_once("_selects", bool(selected))
+        contents = (frozenset(self._rules.items()), frozenset(named), tuple(selected), strict)
+        set_once("_contents", contents)
         set_once("_hash", hash(contents))
 
     @classmethod
@@ -219,65 +230,110 @@ class Rulebook:
         return cls(rules)
 
     def replace(
-        self, replacements: Mapping[str, Callable[..., Any]], *, strict: bool | None = None
+        self,
+        replacements: Mapping[str | Selector, Callable[..., Any]],
+        *,
+        strict: bool | None = None,
     ) -> Rulebook:
         """The book with other rules in place of some.
 
+        Where several replacements fit a node, the narrower one counts: the one whose nodes are some
+        of the other's, not all; if neither is narrower in this sense, the one with more fields (a
+        name has one); and if they have as many, the later one. Among names, a function's beats the
+        primitive's. A call (a jit, a custom function) that has a rule here is not looked into; a
+        function whose author wrote the derivative is differentiated through its body, if a node
+        in there is selected.
+
         Args:
-            replacements: from a primitive's name ("tanh"), or the name of a jitted or custom
-                function ("relu"), to a rule: a function `(g, out, *inputs, **params)` that
-                returns one gradient, or a tuple of them; `None` is zero. The rule of a function
-                gets no `params`. A function's name beats the primitive's.
+            replacements: from a primitive's name ("tanh"), the name of a jitted or custom function
+                ("relu"), or a selector, made by `fungrad.at`, to a rule: a function
+                `(g, out, *inputs, **params)` that returns one gradient, or a tuple of them; `None`
+                is zero. The rule of a function gets no `params`.
             strict: make a primitive without a rule an error instead of a warning.
 
         Raises:
-            TypeError: a key is no string, or a rule is no function.
+            TypeError: a key is neither a string nor a selector, or a rule is no function.
+            LookupError: when a function is differentiated in which a selector matches no node.
+
+        >>> import fungrad as fg
+        >>> import jax.numpy as jnp
+        >>> outer = fg.at(primitive="tanh", index=1)
+        >>> book = fg.rules.replace({outer: lambda g, out, x: 10 * g, "tanh": lambda g, out, x: g})
+        >>> float(fg.grad(lambda x: jnp.tanh(jnp.tanh(x)), rules=book)(0.5))
+        10.0
         """
         replaced = dict(self._replaced)
-        for name, function in replacements.items():
-            if not isinstance(name, str):
+        for key, function in replacements.items():
+            if not isinstance(key, str | Selector):
                 raise TypeError(
-                    f"replacements: a key is the name of a primitive or function, got {name!r}"
+                    "replacements: a key is the name of a primitive or function, or a selector "
+                    f"made by at(...), got {key!r}"
                 )
             if not callable(function):
                 raise TypeError(
-                    f"replacements[{name!r}] must be a function (g, out, *inputs, **params), "
+                    f"replacements[{key!r}] must be a function (g, out, *inputs, **params), "
                     f"got {function!r}"
                 )
-            known = self._rules.get(name)
-            broadcasts = isinstance(known, Rule) and known.broadcasts
             plain = function.function if isinstance(function, Rule) else function
-            replaced[name] = Rule(name, plain, broadcasts)
+            replaced.pop(key, None)  # the later replacement comes last
+            replaced[key] = self._rule_for(key if isinstance(key, str) else "", plain)
         return Rulebook(self._rules, replaced, self.strict if strict is None else strict)
+
+    def _rule_for(self, name: str, function: Callable[..., Any]) -> Rule:
+        known = self._rules.get(name)
+        return Rule(name, function, isinstance(known, Rule) and known.broadcasts)
 
     def find(self, equation: Any) -> AnyRule | None:
         """The rule of an equation, `None` if the book has none."""
+        if self._selects and (rule := placing.carried(equation)):
+            return rule
+        name = self._name_at(equation)
+        return self._rules.get(equation.primitive.name) if name is None else self._replaced[name]
+
+    def _name_at(self, equation: Any) -> str | None:
+        """The name under which the rule of an equation was replaced: its function's comes first."""
         primitive = equation.primitive.name
-        if self._replaced:
-            by_function = self._replaced.get(_jax.function_name(equation) or primitive)
-            if rule := by_function or self._replaced.get(primitive):
-                return rule
-        return self._rules.get(primitive)
+        names = (_jax.function_name(equation), primitive) if self._replaced else ()
+        return next((name for name in names if name in self._replaced), None)
+
+    def placed(self, graph: Any) -> Any:
+        """The graph, its equations carrying the rules that selectors choose for them (placing.py).
+
+        Raises:
+            LookupError: a selector matches no node of the graph.
+        """
+        if not self._selects:
+            return graph
+        whole = Graph(graph)
+        selected = placing.selected(whole, self._replaced, self._name_at)
+
+        def rule_at(node: Node, is_chosen_inside: bool) -> AnyRule | None:
+            if selector := selected.get(id(node)):
+                name = _jax.function_name(node.equation) or node.primitive
+                return self._rule_for(name, self._replaced[selector].function)
+            by_author = node.primitive in ("custom_jvp_call", "custom_vjp_call")
+            if is_chosen_inside and by_author and self._name_at(node.equation) is None:
+                return self._rules["core_call"]  # through its body
+            return None
+
+        return placing.placed(graph, placing.choices(whole, rule_at))
 
     def __iter__(self) -> Iterator[AnyRule]:
-        rules: dict[str, AnyRule] = {**self._rules, **self._replaced}
-        return iter(rules.values())
+        """The rules that go by a name."""
+        named = {key: rule for key, rule in self._replaced.items() if isinstance(key, str)}
+        return iter({**self._rules, **named}.values())
 
     def __len__(self) -> int:
-        return len(self._rules.keys() | self._replaced.keys())
+        return sum(1 for _ in self)
 
-    def __contains__(self, primitive: str) -> bool:
-        return primitive in self._replaced or primitive in self._rules
+    def __contains__(self, key: str | Selector) -> bool:
+        return key in self._replaced or key in self._rules
 
-    def __getitem__(self, primitive: str) -> AnyRule:
-        return self._replaced.get(primitive) or self._rules[primitive]
+    def __getitem__(self, key: str | Selector) -> AnyRule:
+        return self._replaced.get(key) or self._rules[key]  # type: ignore[index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rulebook) and (
-            self is other
-            or (self._rules, self._replaced, self.strict)
-            == (other._rules, other._replaced, other.strict)
-        )
+        return isinstance(other, Rulebook) and (self is other or self._contents == other._contents)
 
     def __hash__(self) -> int:
         return self._hash
@@ -286,5 +342,5 @@ class Rulebook:
         raise AttributeError("a Rulebook never changes; replace() makes another one")
 
     def __repr__(self) -> str:
-        changed = f", {sorted(self._replaced)} replaced" if self._replaced else ""
+        changed = f", {sorted(self._replaced, key=str)} replaced" if self._replaced else ""
         return f"Rulebook({len(self._rules)} rules{changed})"
