@@ -670,28 +670,6 @@ def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
     return new.replace(effects={e for e in equation.effects if type(e) in kinds})
 
 
-@dataclass(frozen=True)
-class _Ruled:
-    """An equation's settings, for JAX, and the rule that it is given there, for a rulebook."""
-
-    settings: Any
-    rule: Any
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.settings, name)
-
-
-def with_rule(equation: Any, rule: Any) -> Any:
-    """The equation with a rule of its own; without one, if that is `None`."""
-    settings = getattr(equation.ctx, "settings", equation.ctx)
-    return equation.replace(ctx=settings if rule is None else _Ruled(settings, rule))
-
-
-def own_rule(equation: Any) -> Any:
-    """The rule that `with_rule` gave to the equation, or `None`."""
-    return getattr(equation.ctx, "rule", None)
-
-
 def is_graph(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | core.Jaxpr)
 
