@@ -1,5 +1,6 @@
 """Every rule is proven at its examples, by all witnesses; `pytest -k tanh` proves one rule."""
 
+import jax
 import pytest
 from jax import lax
 from jax.experimental import xla_metadata
@@ -25,16 +26,16 @@ FORMATS = ("float64", "float32", "bfloat16")
 WITHOUT_BFLOAT16 = {"cholesky", "eig", "eigh", "lu", "qr", "svd", "tridiagonal_solve"}
 WITHOUT_BFLOAT16 |= {"complex", "conj", "custom_linear_solve", "fft"}
 SILENT = {name: {"bfloat16"} for name in WITHOUT_BFLOAT16} | {
-    "free_ref": {"second order", "vmap"},
+    "free_ref": {"vmap"},
     "linear_call": {"vmap"},
     "ragged_dot_general": {"reference", "jacobian", "second order", "vmap"},
     "random_gamma": {"differences", "second order"},
     "while": {"reference", "jacobian", "second order"},
 }
-SILENT |= {
-    name: {"second order"}
-    for name in ("igamma", "igammac", "new_ref", "freeze", "get", "swap", "addupdate")
-}
+SILENT |= {"igamma": {"second order"}, "igammac": {"second order"}}
+if jax.__version_info__ < (0, 11):  # it could not differentiate references twice
+    for name in ("new_ref", "free_ref", "freeze", "get", "swap", "addupdate"):
+        SILENT[name] = SILENT.get(name, set()) | {"second order"}
 # Questions that arise for every rule.
 ASKED = {"reference", "differences", "jacobian", "linearity", "second order", "vmap", "rounding"}
 
