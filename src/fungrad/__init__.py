@@ -1,10 +1,11 @@
 """fungrad: reverse-mode differentiation for JAX that a person can read, ask and change."""
 
-from fungrad import check, descent, layers, losses, models, notation
+from fungrad import check, descent, layers, losses, models, nodes, notation, rulebooks
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
 from fungrad.inspect import draw, missing, saved
+from fungrad.nodes import gradients, replace, values
 from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
@@ -26,6 +27,7 @@ __all__ = [
     "descent",
     "draw",
     "grad",
+    "gradients",
     "hessian",
     "hvp",
     "jacobian",
@@ -35,10 +37,14 @@ __all__ = [
     "missing",
     "models",
     "name",
+    "nodes",
     "notation",
+    "replace",
+    "rulebooks",
     "rules",
     "saved",
     "trace",
     "value_and_grad",
+    "values",
     "vjp",
 ]

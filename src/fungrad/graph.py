@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import Any
 
 from jax.ad_checkpoint import checkpoint_name
-from jax.tree_util import tree_flatten, tree_map, tree_unflatten
+from jax.tree_util import tree_map
 
 from fungrad import _jax
+from fungrad._flat import Flat
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,13 +237,8 @@ def trace(fun: Callable[..., Any]) -> Callable[..., Graph]:
     """
 
     def read(*args: Any, **kwargs: Any) -> Graph:
-        leaves, tree = tree_flatten((args, kwargs))
-
-        def flat(*values):
-            args, kwargs = tree_unflatten(tree, values)
-            return tree_flatten(fun(*args, **kwargs))[0]
-
-        types = [_jax.type_or_struct(leaf) for leaf in leaves]
+        flat = Flat(fun, args, kwargs)
+        types = [_jax.type_or_struct(leaf) for leaf in flat.leaves]
         return Graph(_jax.trace(flat, types, _jax.source_of(fun)))
 
     return read

@@ -1,0 +1,159 @@
+"""Graphs run with visits inside their calls: loops, branches, checkpoints, custom functions."""
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+import fungrad as fg
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def assert_close(a, b):
+    np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_values_in_nested_scans_are_stacked_outer_axis_first():
+    def fun(x):
+        def inner(c, y):
+            return fg.name(c * y, "product"), None
+
+        def outer(c, ys):
+            return fg.name(lax.scan(inner, c, ys, reverse=True)[0], "state"), None
+
+        return lax.scan(outer, x, ys)[0]
+
+    ys = 1 + normal(0, 2, 3, 4) / 9
+    _, values = fg.values(fun)(jnp.ones(4))
+    c, products = np.ones(4), np.zeros((2, 3, 4))
+    for i in range(2):
+        for j in (2, 1, 0):
+            c = products[i, j] = c * ys[i, j]
+    assert_close(values["product"], products)
+    assert_close(values["state"], products[:, 0])
+    _, g = fg.gradients(fun, "product", cotangent=jnp.ones(4))(jnp.ones(4))
+    assert_close(g["product"] * products, np.broadcast_to(c, (2, 3, 4)))
+
+
+def test_the_branch_not_taken_is_zero_and_masked():
+    def fun(x):
+        return jnp.sum(lax.cond(x[0] > 0, lambda x: fg.name(x + 1, "a"), jnp.cos, x))
+
+    where = fg.at("a") | fg.at(primitive="cos")
+    for sign in (1.0, -1.0):
+        x = sign * jnp.ones(2)
+        out, values = fg.values(fun, where)(x)
+        _, masks = fg.nodes.taken(fun, where)(x)
+        _, g = fg.gradients(fun, where)(x)
+        assert_close(out, fun(x))
+        is_taken = {"a": sign > 0, "cos": sign < 0}
+        assert {label: bool(mask) for label, mask in masks.items()} == is_taken
+        for label, value in {"a": x + 1, "cos": np.cos(x)}.items():
+            assert_close(values[label], value * float(is_taken[label]))
+            assert_close(g[label], np.full(2, float(is_taken[label])))
+
+
+def test_a_function_with_a_written_derivative_keeps_it_outside_of_its_body():
+    @jax.custom_vjp
+    def square(x):
+        return fg.name(2 * x, "double") * x / 2
+
+    square.defvjp(lambda x: (square(x), x), lambda x, g: (100 * g * x,))
+
+    def fun(x):
+        return jnp.sum(3 * square(fg.name(x, "x")))
+
+    x = normal(0, 3)
+    out, g = jax.jit(fg.gradients(fun, fg.at("x") | fg.at("double")))(x)
+    assert_close(out, fun(x))
+    assert_close(g["x"], 300 * x)  # its author's
+    assert_close(g["double"], 1.5 * x)  # that of its body
+    assert_close(fg.values(fun, "double")(x)[1]["double"], 2 * x)
+    assert_close(jax.grad(lambda x: fg.values(fun, "double")(x)[0])(x), 300 * x)
+    through_body = fg.replace(fun, {"double": lambda h: h})
+    assert_close(jax.grad(through_body)(x), 6 * x)
+
+
+def test_a_node_in_a_while_loop_is_refused_with_its_line():
+    def looping(x):
+        return lax.while_loop(lambda x: x[0] < 9, lambda x: x + fg.name(jnp.exp(x), "e"), x)
+
+    x = jnp.zeros(2)
+    assert list(fg.values(looping)(x)[1]) == ["while"]
+    where = r"'e' is inside the 'while' at .*test_editing.py:\d+"
+    for ask in (
+        fg.values(looping, "e"),
+        fg.replace(looping, {"e": x}),
+        fg.nodes.taken(looping, "e"),
+    ):
+        with pytest.raises(NotImplementedError, match=where):
+            ask(x)
+    with pytest.raises(NotImplementedError, match=where):
+        fg.gradients(looping, "e", cotangent=x)(x)
+
+
+@pytest.mark.parametrize("guards", [True, False, (True, False)])
+def test_checkpoints_stay_checkpoints(guards):
+    """What is inserted and what is closed over become inputs more, what is seen outputs more."""
+
+    def fun(x, w):
+        inside = jax.checkpoint(lambda x, w: jnp.sin(fg.name(w * x, "h") * y), prevent_cse=guards)
+        return jnp.sum(inside(x, w))
+
+    x, w, y, patch = (normal(i, 3) for i in range(4))
+    _, values = fg.values(fun, "h")(x, w)
+    _, g = fg.gradients(fun, "h")(x, w)
+    assert_close(values["h"], w * x)
+    assert_close(g["h"], y * np.cos(w * x * y))
+    patched = fg.replace(fun, {"h": patch})
+    assert_close(patched(x, w), np.sin(patch * y).sum())
+    assert fg.trace(patched)(x, w).find("h")[0].path[0].primitive == "remat2"
+    slope = jax.grad(lambda patch: fg.replace(fun, {"h": patch})(x, w))(patch)
+    assert_close(slope, y * np.cos(patch * y))
+
+
+def test_branches_that_close_over_different_values():
+    def fun(x, a, b, i):
+        def first(x):
+            return fg.name(x * a, "first") + b
+
+        def second(x):
+            return lax.scan(lambda c, y: (fg.name(c * y, "second"), None), x, b)[0]
+
+        return lax.switch(i, [first, second, jnp.sin], x)
+
+    x, a, b = normal(0, 3), normal(1, 3), normal(2, 3)
+    patch = normal(3, 3)
+
+    @jax.jit
+    def everything(i):
+        where = fg.at("first") | fg.at("second")
+        changed = fg.replace(fun, {"first": patch, "second": lambda h: h * patch})(x, a, b, i)
+        return fg.values(fun, where)(x, a, b, i), changed
+
+    products = x * np.cumprod(b)[:, None]
+    expected = [
+        (x * a + b, x * a, 0 * products, patch + b),
+        (products[-1], 0 * x, products, products[-1] * patch**3),
+        (np.sin(x), 0 * x, 0 * products, np.sin(x)),
+    ]
+    for i, (out, first, second, changed) in enumerate(expected):
+        (ours, values), ours_changed = everything(i)
+        assert_close(ours, out)
+        assert_close(values["first"], first)
+        assert_close(values["second"], second)
+        assert_close(ours_changed, changed)
+
+
+def test_values_that_python_branches_on_stay_concrete():
+    def fun(x, n):
+        for _ in range(int(n)):
+            x = jnp.sin(x)
+        return x
+
+    _, values = fg.values(fun)(0.5, 3)
+    assert list(values) == ["sin", "sin:1", "sin:2"]
