@@ -280,3 +280,18 @@ def test_a_branch_that_was_not_taken_harms_nothing():
         return lax.cond(x > 0, lambda x: 1 / x, lambda x: 2 * x, x)
 
     assert fg.grad(safe)(0.0) == 2
+
+
+def test_what_a_loop_keeps_beyond_24_megabytes_is_doubly_dear():
+    """tanh(c W): to repeat the product takes 2 · 192 operations an entry, to keep it 320 or 640."""
+
+    def loss(W, c):
+        return jnp.sum(lax.scan(lambda c, _: (jnp.tanh(c @ W) * c, None), c, None, length=10)[0])
+
+    def products(batch):
+        types = [jax.ShapeDtypeStruct(shape, np.float32) for shape in ((192, 192), (batch, 192))]
+        nodes = fg.trace(fg.grad(loss))(*types).nodes
+        return sum(node.primitive == "dot_general" for node in nodes)
+
+    assert products(1_000) == 3  # 2 · 7.7 MB are kept
+    assert products(2_000) == 4  # 2 · 15.4 MB would be
