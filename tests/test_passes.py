@@ -351,3 +351,19 @@ def test_what_jax_cannot_differentiate_is_refused_in_its_words():
 
     with pytest.raises(ValueError, match=r"Pure callbacks do not support JVP.*test_passes\.py"):
         fg.grad(function)(1.5)
+
+
+def test_backward_functions_are_checked_unless_jax_is_told_not_to():
+    @jax.custom_vjp
+    def first(x, y):
+        return x
+
+    first.defvjp(lambda x, y: (x, None), lambda _, g: (jnp.zeros(3), jnp.zeros(3)))
+    gradient = fg.grad(lambda x, y: jnp.sum(first(x, y)), 1)
+    with pytest.raises(ValueError, match="the shapes do not match"):
+        gradient(jnp.ones(3), jnp.ones(4))
+    jax.config.update("jax_disable_bwd_checks", True)
+    try:
+        assert gradient(jnp.ones(3), jnp.ones(4)).shape == (3,)
+    finally:
+        jax.config.update("jax_disable_bwd_checks", False)

@@ -357,3 +357,10 @@ def test_python_scalars_in_the_default_precision():
         out, pullback = fg.vjp(lambda x, y: x * y, 2.0, 3.0)
         expected, its = jax.vjp(lambda x, y: x * y, 2.0, 3.0)
         same((out, pullback(1.0)), (expected, its(1.0)))
+
+
+def test_what_has_no_gradient_needs_no_place_for_it():
+    total = jax.new_ref(jnp.zeros(3))
+    pullback = fg.vjp(lambda x, i: x[i] ** 2, jnp.array([1.0, 2.0, 3.0]), 1)[1]
+    pullback.with_refs(total, object())(1.0)
+    np.testing.assert_array_equal(total[...], [0, 4, 0])
