@@ -10,6 +10,7 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from fungrad import saving
 from tests.agreement import assert_close
 from tests.ways import assert_ways_agree
 
@@ -364,3 +365,15 @@ def test_what_has_no_gradient_needs_no_place_for_it():
     pullback = fg.vjp(lambda x, i: x[i] ** 2, jnp.array([1.0, 2.0, 3.0]), 1)[1]
     pullback.with_refs(total, object())(1.0)
     np.testing.assert_array_equal(total[...], [0, 4, 0])
+
+
+def test_only_where_a_graph_is_read_is_one_cut(monkeypatch):
+    """Under an eager vmap operations are run as they come, and calls of jit stay calls."""
+    seen = []
+    split = saving.split
+    monkeypatch.setattr(saving, "split", lambda *a, **k: seen.append(1) or split(*a, **k))
+    gradient = fg.grad(lambda x: jnp.sin(x) * x)
+    jax.vmap(gradient)(jnp.ones(3))
+    assert not seen
+    jax.jit(jax.vmap(gradient))(jnp.ones(3))
+    assert seen

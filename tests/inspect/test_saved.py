@@ -358,3 +358,25 @@ def test_values_serve_as_well_as_types():
         fg.saved(jnp.sin, argnums=1)(of(3))
     aux = fg.saved(lambda x: (jnp.sum(jnp.sin(x)), jnp.exp(lax.sort(x))), has_aux=True)(of(3))
     assert aux.bytes == 0
+
+
+def test_of_a_masked_softmax_two_arrays_are_kept():
+    """The exponentials, and the masked weights that a product reads; not their quotients."""
+
+    def attention(q, k, v):
+        mask = jnp.tril(jnp.ones((64, 64), bool))
+        e = jnp.exp(jnp.where(mask, q @ k.T, -9.0))
+        weights = jnp.where(mask, e / jnp.sum(e, axis=1, keepdims=True), 0.0)
+        return jnp.sum(jnp.sin(weights @ v))
+
+    kept = fg.saved(attention, argnums=(0, 1, 2))(*[of(64, 32)] * 3).kept
+    assert sum(value.shape == (64, 64) and value.dtype != bool for value in kept) == 2
+
+
+def test_a_policy_reaches_into_loops():
+    def loop(W, x):
+        return jnp.sum(jax.lax.scan(lambda c, _: (jnp.sin(c @ W), None), x, None, length=5)[0])
+
+    table = fg.saved(loop, save=jax.checkpoint_policies.dots_saveable)(of(8, 8), of(4, 8))
+    products = [value for value in table.kept if value.operations == ("dot_general",)]
+    assert [(value.steps, value.shape) for value in products] == [((5,), (4, 8))]
