@@ -130,6 +130,7 @@ jit = CallRule(
     example=lambda draw: (jax.jit(lambda x: jnp.sin(x) * x), draw.uniform(3)),
 )
 
+
 def _call_twice(equation, active, wanted, settings) -> Halves:
     """out = f(x)        ∂out/∂x = ∂f/∂x: each half is a call"""
     cut = cut_of(graph_inside(equation), active, wanted, settings)
