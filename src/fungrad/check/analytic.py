@@ -101,8 +101,9 @@ def _bind(equation: Any, arguments: Sequence[Any]) -> list[Any]:
         for x, v in zip(arguments, equation.invars, strict=True)
     ]
     if name == "convert_element_type" and is_complex(lifted[0]):
-        to = equation.outvars[0].aval
-        return [lifted[0] if is_float(to) else jnp.real(lifted[0]).astype(to.dtype)]
+        if is_float(equation.outvars[0].aval):
+            return lifted[:1]
+        return [jnp.real(lifted[0]).astype(params["new_dtype"])]
     if name in _BY_REAL_PARTS:
         return [_BY_REAL_PARTS[name](*lifted, **params)]
     if name == "pow" and is_complex(lifted[1]):
