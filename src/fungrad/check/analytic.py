@@ -96,9 +96,10 @@ def _is_real(x: Any) -> bool:
 def _bind(equation: Any, arguments: Sequence[Any]) -> list[Any]:
     """An equation evaluated with complex numbers for its floats."""
     name, params = equation.primitive.name, equation.params
+    dtypes = [v.aval.dtype for v in equation.invars]
     lifted = [
-        _lift(_jax.canonical(x).astype(v.aval.dtype) if isinstance(v, _jax.Literal) else x)
-        for x, v in zip(arguments, equation.invars, strict=True)
+        _lift(_jax.canonical(x).astype(dtype) if isinstance(v, _jax.Literal) else x)
+        for x, v, dtype in zip(arguments, equation.invars, dtypes, strict=True)
     ]
     if name == "convert_element_type" and is_complex(lifted[0]):
         if is_float(equation.outvars[0].aval):
