@@ -46,9 +46,9 @@ def labels(where):
 def test_trace_reads_all_nodes_in_program_order():
     assert [node.label for node in graph] == [
         *("dot_general", "gate", "tanh", "relu"),
-        *("relu:1", "max"),  # JAX's relu is a custom_jvp around a jit of the same name
-        *("dot_general:1", "gate:1", "tanh:1", "relu:2"),
-        *("relu:3", "max:1"),
+        *("jit", "max"),  # JAX's relu is a custom_jvp around a jit of the same name
+        *("dot_general:1", "gate:1", "tanh:1", "relu:1"),
+        *("jit:1", "max:1"),
         *("last", "reduce_sum"),
     ]
     assert len(graph) == len(graph.nodes) == 14
@@ -197,6 +197,25 @@ def test_a_name_is_a_text(label):
 )
 def test_find(where, expected):
     assert labels(where) == expected
+
+
+def test_a_function_is_found_once_for_each_call():
+    """Be it jitted, custom, both, or, as JAX's softmax and gelu are, a mere function."""
+
+    def function(x):
+        x = jax.nn.relu(jax.nn.relu(x))
+        return jax.nn.gelu(fg.layers.softmax(x)) + jax.nn.silu(x) * jax.nn.log_softmax(x)
+
+    read = fg.trace(function)(jnp.ones(3))
+    found = {
+        name: [node.label for node in read.find(fg.at(function=name))]
+        for name in ("relu", "silu", "log_softmax", "softmax", "gelu")
+    }
+    assert found["relu"] == ["relu", "relu:1"]
+    assert [found[name] for name in ("silu", "log_softmax")] == [["silu"], ["log_softmax"]]
+    assert found["softmax"][-1] == "div"
+    assert found["gelu"][-1].startswith("mul")
+    assert not set(found["softmax"]) & set(found["gelu"])
 
 
 def test_find_by_line():

@@ -10,6 +10,7 @@ import contextlib
 import contextvars
 import functools
 import importlib
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -678,6 +679,31 @@ def line_of(equation: Any) -> tuple[str, int, str]:
     """File, line and function of the innermost frame of the user's; ("?", 0, "?") if unknown."""
     frame = source_info_util.user_frame(equation.source_info.traceback)
     return (frame.file_name, frame.start_line, frame.function_name) if frame else ("?", 0, "?")
+
+
+def library_function(equation: Any) -> str | None:
+    """The name of the function, not of the user's, that the innermost frame of the user's calls."""
+    traceback = equation.source_info.traceback
+    codes = traceback.raw_frames()[0] if traceback else []
+    users = (
+        i for i, code in enumerate(codes) if source_info_util.is_user_filename(code.co_filename)
+    )
+    return codes[first - 1].co_name if (first := next(users, 0)) else None
+
+
+def calls_of(equation: Any) -> tuple[list[Any], tuple[Any, ...]]:
+    """Where an equation was made: the user's frames, and the library's inside of them.
+
+    Both from the innermost outwards: frames with file_name, function_name, start_line,
+    start_column, end_line and end_column, and pairs of a function's name and a line of code.
+    """
+    traceback = equation.source_info.traceback
+    inside = itertools.takewhile(
+        lambda frame: not source_info_util.is_user_filename(frame.file_name),
+        traceback.frames if traceback else (),
+    )
+    library = tuple((f.function_name, f"{f.file_name}:{f.line_num}") for f in inside)
+    return list(source_info_util.user_frames(traceback)), library
 
 
 def scope_of(equation: Any) -> str:

@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -72,8 +72,16 @@ class Node:
 
     @property
     def callee(self) -> str | None:
-        """The name of the jitted or custom function that it calls."""
-        return _jax.function_name(self.equation)
+        """The name of the jitted or custom function that it calls.
+
+        `None` where that is but the body of a call of the same name: of JAX's relu, which is a
+        custom function of a jitted one, the outer call counts.
+        """
+        name = _jax.function_name(self.equation)
+        around = self.path[-1] if self.path else None
+        if around is None or name is None or name != around.callee:
+            return name
+        return None if [len(g.jaxpr.eqns) for g in around.graphs] == [1] else name
 
     @property
     def file(self) -> str:
@@ -87,6 +95,12 @@ class Node:
     def function(self) -> str:
         """The name of the innermost function of the user's that holds it."""
         return self._place[2].rsplit(".", 1)[-1]
+
+    @property
+    def library_function(self) -> str | None:
+        """The library's function that its line calls, if that is no jit: softmax, of JAX's."""
+        name = _jax.library_function(self.equation)
+        return None if any(name == call.callee for call in self.path) else name
 
     @cached_property
     def _place(self) -> tuple[str, int, str]:
@@ -148,9 +162,9 @@ class Graph:
 
         def visit(graph: Any, path: tuple[Node, ...]) -> None:
             for equation in graph.jaxpr.eqns:
-                name = _given_name(equation)
-                label = name if name in unique else _label(equation, counts)
-                node = Node(equation, label, path)
+                node = Node(equation, "", path)
+                label = node.name if node.name in unique else _label(node, counts)
+                node = replace(node, label=label)
                 found.append(node)
                 for inner in _jax.subgraphs(equation):
                     visit(inner, (*path, node))
@@ -214,9 +228,9 @@ def _given_name(equation: Any) -> str | None:
     return equation.params["name"] if equation.primitive.name == "name" else None
 
 
-def _label(equation: Any, counts: Counter[str]) -> str:
+def _label(node: Node, counts: Counter[str]) -> str:
     """A label that no node has yet; `counts` tells how many begin with the same word."""
-    base = _given_name(equation) or _jax.function_name(equation) or equation.primitive.name
+    base = node.name or node.callee or node.primitive
     while True:
         counts[base] += 1
         label = base if counts[base] == 1 else f"{base}:{counts[base] - 1}"
@@ -277,7 +291,7 @@ class Selector:
         return (
             (self.name is None or node.name == self.name)
             and (self.primitive is None or self.primitive in (node.primitive, node.callee))
-            and (self.function is None or self.function in (node.function, node.callee))
+            and (self.function is None or self.function in _functions(node))
             and (self.scope is None or _in_scope(self.scope, node.scope))
             and (self.line is None or _on_line(self.line, node))
         )
@@ -334,7 +348,9 @@ def at(
     Args:
         name: the name that `fungrad.name` or `checkpoint_name` gave.
         primitive: a primitive's name, or that of the jitted or custom function that is called.
-        function: the innermost function of the user's that holds the node, or that it calls.
+        function: the innermost function of the user's that holds the node, or that it calls; or
+            the library's function that holds it, such as `jax.nn.softmax`, whose result is the
+            last of its nodes.
         scope: a contiguous part of the `jax.named_scope` path; globs are allowed.
         line: a line number, or `"file.py:41"`.
         index: which of the matches, from 0 in program order; negative from the end.
@@ -354,6 +370,10 @@ def _as_selector(where: Selector | str | None) -> Selector:
     if not isinstance(where, Selector):
         raise TypeError(f"where must be a selector, made by at(...), or a name, got {where!r}")
     return where
+
+
+def _functions(node: Node) -> tuple[str | None, ...]:
+    return node.function, node.callee, node.library_function
 
 
 def _in_scope(pattern: str, scope: str) -> bool:

@@ -92,7 +92,7 @@ class _Candidate(NamedTuple):
 
 
 def selected(
-    graph: Graph, keys: Mapping[str | Selector, Any], name_at: Callable[[Any], str | None]
+    graph: Graph, keys: Mapping[str | Selector, Any], name_at: Callable[[Node], str | None]
 ) -> dict[int, Selector]:
     """By the ids of nodes, the selector that counts there; none where a name does.
 
@@ -102,7 +102,7 @@ def selected(
 
     Args:
         keys: names and selectors, in order.
-        name_at: which of the names fits an equation.
+        name_at: which of the names fits a node.
 
     Raises:
         LookupError: a selector matches no node of the graph.
@@ -110,7 +110,7 @@ def selected(
     fitting: dict[int, list[_Candidate]] = {id(node): [] for node in graph.nodes}
     named: dict[str | None, set[int]] = {}
     for node in graph.nodes:
-        named.setdefault(name_at(node.equation), set()).add(id(node))
+        named.setdefault(name_at(node), set()).add(id(node))
     for order, key in enumerate(keys):
         if isinstance(key, Selector):
             candidate = _Candidate(set(map(id, graph.find(key))), _size(key), order, key)

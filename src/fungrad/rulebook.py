@@ -287,14 +287,15 @@ class Rulebook:
         """The rule of an equation, `None` if the book has none."""
         if self._selects and (rule := placing.carried(equation)):
             return rule
-        name = self._name_at(equation)
+        name = self._name_of(_jax.function_name(equation), equation.primitive.name)
         return self._rules.get(equation.primitive.name) if name is None else self._replaced[name]
 
-    def _name_at(self, equation: Any) -> str | None:
-        """The name under which the rule of an equation was replaced: its function's comes first."""
-        primitive = equation.primitive.name
-        names = (_jax.function_name(equation), primitive) if self._replaced else ()
-        return next((name for name in names if name in self._replaced), None)
+    def _name_of(self, function: str | None, primitive: str) -> str | None:
+        """The name under which a rule was replaced: that of the function called comes first."""
+        return next((name for name in (function, primitive) if name in self._replaced), None)
+
+    def _name_at(self, node: Node) -> str | None:
+        return self._name_of(node.callee, node.primitive)
 
     def placed(self, graph: Any) -> Any:
         """The graph, its equations carrying the rules that selectors choose for them (placing.py).
@@ -312,7 +313,7 @@ class Rulebook:
                 name = _jax.function_name(node.equation) or node.primitive
                 return self._rule_for(name, self._replaced[selector].function)
             by_author = node.primitive in ("custom_jvp_call", "custom_vjp_call")
-            if is_chosen_inside and by_author and self._name_at(node.equation) is None:
+            if is_chosen_inside and by_author and self._name_at(node) is None:
                 return self._rules["core_call"]  # through its body
             return None
 
