@@ -7,6 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from tests.ways import QUICK
 
 
 def normal(seed, *shape):
@@ -78,22 +79,7 @@ def test_a_function_with_a_written_derivative_keeps_it_outside_of_its_body():
     assert_close(jax.grad(through_body)(x), 6 * x)
 
 
-def test_a_node_in_a_while_loop_is_refused_with_its_line():
-    def looping(x):
-        return lax.while_loop(lambda x: x[0] < 9, lambda x: x + fg.name(jnp.exp(x), "e"), x)
-
-    x = jnp.zeros(2)
-    assert list(fg.values(looping)(x)[1]) == ["while"]
-    where = r"'e' is inside the 'while' at .*test_editing.py:\d+"
-    for ask in (
-        fg.values(looping, "e"),
-        fg.replace(looping, {"e": x}),
-        fg.nodes.taken(looping, "e"),
-    ):
-        with pytest.raises(NotImplementedError, match=where):
-            ask(x)
-    with pytest.raises(NotImplementedError, match=where):
-        fg.gradients(looping, "e", cotangent=x)(x)
+# --- Checkpoints, branches ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("guards", [True, False, (True, False)])
@@ -157,3 +143,103 @@ def test_values_that_python_branches_on_stay_concrete():
 
     _, values = fg.values(fun)(0.5, 3)
     assert list(values) == ["sin", "sin:1", "sin:2"]
+
+
+# --- While loops ----------------------------------------------------------------------------------
+
+
+def looping(x):
+    def step(state):
+        i, x = state
+        x, _ = lax.scan(lambda c, y: (fg.name(c + y, "inner"), None), x, jnp.array([0.1, 0.2]))
+        return i + 1, x + fg.name(jnp.sin(x) ** 2, "square")
+
+    def goes_on(state):
+        return fg.name(jnp.sum(state[1]), "sum") < 6
+
+    return jnp.sum(lax.while_loop(goes_on, step, (0, x))[1] ** 3)
+
+
+def in_python(x, change):
+    """The same with other values at its nodes, and those that it had there."""
+    seen = {"inner": [], "square": [], "sum": []}
+    while True:
+        i = len(seen["sum"])
+        seen["sum"].append(jnp.sum(x))
+        if seen["sum"][-1] >= 6:
+            return jnp.sum(x**3), {label: jnp.array(values) for label, values in seen.items()}
+        first = x + 0.1
+        x = first + 0.2
+        seen["inner"].append([first, x])
+        seen["square"].append(change(jnp.sin(x) ** 2, i))
+        x = x + seen["square"][-1]
+
+
+START = jnp.array([0.2, 0.5])  # takes three steps
+INSIDE = fg.at("inner") | fg.at("square") | fg.at("sum")
+
+
+@pytest.mark.parametrize("max_steps", [2, 5])
+def test_a_while_loop_is_stacked_along_its_first_steps(max_steps):
+    """What is beyond its last step is zero; a longer loop goes on unseen."""
+
+    def everything(x):
+        asked = {"where": INSIDE, "max_steps": max_steps}
+        out, values = fg.values(looping, **asked)(x)
+        masks = fg.nodes.taken(looping, **asked)(x)[1]
+        return out, values, masks, fg.gradients(looping, **asked)(x)[1]
+
+    starts = jnp.stack([START, jnp.array([2.4, 2.9])])  # the second takes one step
+    outs, *found = jax.jit(jax.vmap(everything), compiler_options=QUICK)(starts)
+    for i, x in enumerate(starts):
+        values, masks, g = ({label: a[i] for label, a in each.items()} for each in found)
+        expected, due = in_python(x, lambda h, _: h)
+        assert_close(outs[i], expected)
+        for label, value in due.items():
+            n = min(max_steps, len(value))
+            assert_close(values[label][:n], value[:n])
+            assert masks[label][:n].all()
+            assert not any(a[label][n:].any() for a in (values, masks, g))
+        zeros = jnp.zeros_like(due["square"])
+        slope = jax.grad(lambda z, x=x: in_python(x, lambda h, step: h + z[step])[0])(zeros)
+        assert_close(g["square"][: len(slope)], slope[:max_steps])
+        # ∂inner[0]/∂inner[1] = I
+        assert_close(g["inner"][:, 0], g["inner"][:, 1])
+        assert not g["sum"].any()  # it decides, and decisions have no gradient
+
+
+def test_replace_in_a_while_loop_all_steps_the_first_or_one():
+    rows, one = normal(0, 2, 2) / 9, jnp.array([0.3, 0.4])
+
+    def first(rows):
+        return in_python(START, lambda h, i: rows[i] if i < 2 else h)[0]
+
+    def at_one(h, iteration):
+        return jnp.where(iteration == 1, one, h)
+
+    assert_close(fg.replace(looping, {"square": rows})(START), first(rows))
+    slope = fg.grad(lambda rows: fg.replace(looping, {"square": rows})(START))(rows)
+    assert_close(slope, jax.grad(first)(rows))
+    for change, by_hand in [
+        (one, lambda h, i: one),
+        (lambda h: 2 * h, lambda h, i: 2 * h),
+        (at_one, lambda h, i: at_one(h, i)),
+    ]:
+        changed = fg.replace(looping, {"square": change})
+        assert_close(changed(START), in_python(START, by_hand)[0])
+    assert_close(fg.grad(changed)(START), jax.grad(lambda x: in_python(x, by_hand)[0])(START))
+
+
+def test_what_a_while_loop_needs_is_said():
+    assert list(fg.values(looping)(START)[1]) == ["while", "integer_pow:1", "reduce_sum:1"]
+    for ask in (fg.values, fg.gradients, fg.nodes.taken):
+        words = r"'square'.*while loop.*test_editing.py:\d+.*max_steps="
+        with pytest.raises(ValueError, match=words):
+            ask(looping, "square")(START)
+        with pytest.raises(ValueError, match=r"max_steps must be a positive integer.* got 0"):
+            ask(looping, "square", max_steps=0)
+    with pytest.raises(ValueError, match=r"expected \[2\], or \[steps, 2\] for one per iteration"):
+        fg.replace(looping, {"square": jnp.ones(3)})(START)
+    rows = {"square": jnp.ones((2, 2)), "inner": jnp.ones((3, 2, 2))}
+    with pytest.raises(ValueError, match=r"test_editing.py.*for \[2, 3\] iterations"):
+        fg.replace(looping, rows)(START)

@@ -40,7 +40,7 @@ LAYERS = [
     {"pullback"},
     {"transforms", "custom"},
     {"editing"},
-    {"selecting"},
+    {"selecting", "inserting"},
     {"nodes"},
     {"rulebooks"},
     {"inspect"},

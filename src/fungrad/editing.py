@@ -3,9 +3,9 @@
 What `nodes` is made of. The graph is evaluated equation by equation; a call that holds none of the
 nodes is emitted as it is, one that does is emitted anew, with
 
-- what the visits look at as outputs more: those of a scan come stacked along a leading axis, those
+- what the visits look at as outputs more: those of a loop come stacked along a leading axis, those
   of a branch that is not taken are zero;
-- what they insert as inputs more: a scan takes one slice of it per iteration.
+- what they insert as inputs more: a loop takes one slice of it per iteration.
 
 The nodes are those of one call of the graph: a function that is called twice has its nodes twice.
 """
@@ -23,6 +23,7 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_structure, tree_unflat
 from fungrad import _jax
 from fungrad.graph import Graph, Node
 from fungrad.passes import read
+from fungrad.rules.loops import choose, divided
 
 Seen = dict[str, list[Any]]
 
@@ -33,16 +34,20 @@ class Visitor:
 
     Attributes:
         visit: `(node, outputs, slices, iteration) -> outputs, seen` is called with the values of
-            the node, what is inserted there, and the iteration of each scan around it.
+            the node, what is inserted there (nothing in steps of a while loop that are more), and
+            the iteration of each loop around it.
         rejoin: `(call, body, inputs) -> outputs, seen` is called where a node is in a function
             whose author wrote its derivative: by `call`, the function, and `body`, its graph with
             the visits, both functions of lists.
         counts: whether visits ask for the iteration.
+        max_steps: how many steps of a while loop are visited; `None`: all of them, but what is
+            seen is stacked along those for which something is inserted.
     """
 
     visit: Callable[..., tuple[list[Any], Seen]]
     rejoin: Callable[..., tuple[list[Any], Seen]]
     counts: bool = False
+    max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,56 +96,50 @@ def run(
     """The graph's outputs, and what was seen at its nodes, by label.
 
     Args:
-        nodes: those of the graph that are visited.
-        slices: by label, what is inserted there, stacked along the scans around it.
-
-    Raises:
-        NotImplementedError: a node is in a graph that cannot be entered.
+        nodes: those of the graph that are visited; `refusal` has none of them.
+        slices: by label, what is inserted there, stacked along the loops around it.
     """
-    for node in nodes:
-        refuse_unreachable(node)
     whole = _inside(graph.jaxpr, iter(graph.nodes), set(map(id, nodes)))
     return _Run(visitor, slices or {}).through(whole, inputs)
 
 
-def is_reachable(node: Node) -> bool:
-    """Whether all graphs around a node can be entered."""
-    return all(call.primitive in _CALLS for call in node.path)
-
-
-def refuse_unreachable(node: Node) -> None:
-    """An error that names the call that cannot be entered, if there is one around the node."""
+def refusal(node: Node) -> NotImplementedError | None:
+    """The error that names the call around a node that cannot be entered, if there is one."""
     for call in node.path:
         if call.primitive not in _CALLS:
-            hint = "a scan, or a fori_loop of a fixed number of steps, can be entered"
-            why = f"a loop of unknown length has no axis to stack values along; {hint}"
-            why = why if call.primitive == "while" else "its graph is run in a way of its own"
-            raise NotImplementedError(
+            return NotImplementedError(
                 f"node {node.label!r} is inside the {call.primitive!r} at "
-                f"{call.file}:{call.line}, where nodes cannot be read or replaced: {why}. "
-                f"Select the node {call.label!r} itself, or one outside"
+                f"{call.file}:{call.line}, where nodes cannot be read or replaced: its graph is "
+                f"run in a way of its own. Select the node {call.label!r} itself, or one outside"
             )
+    return None
 
 
-def steps_around(node: Node) -> tuple[int, ...]:
-    """The lengths of the scans around a node, outermost first."""
-    return tuple(call.params["length"] for call in node.path if call.primitive == "scan")
+def steps_around(node: Node, max_steps: int | None = None) -> tuple[Any, ...]:
+    """The lengths of the loops around a node, outermost first; that of a while is `max_steps`."""
+    lengths = {"scan": lambda call: call.params["length"], "while": lambda call: max_steps}
+    return tuple(lengths[c.primitive](c) for c in node.path if c.primitive in lengths)
 
 
-def stacked_type(node: Node, aval: Any) -> Any:
-    """The type of one value per iteration of the scans around a node."""
-    for length in reversed(steps_around(node)):
+def stacked_type(aval: Any, steps: Sequence[int]) -> Any:
+    """The type of one value per iteration of loops of so many steps."""
+    for length in reversed(steps):
         aval = _jax.stacked_type(aval, length)
     return aval
 
 
 @dataclass(frozen=True)
 class _Run:
-    """How a graph is run: `slices` are those of the present iteration of the scans around it."""
+    """How a graph is run: `slices` are those of the present iteration of the loops around it."""
 
     visitor: Visitor
     slices: dict[str, list[Any]]
     iteration: tuple[Any, ...] = ()
+
+    def at(self, slices: dict[str, list[Any]], *counter: Any) -> _Run:
+        """In a loop, at one iteration, which has these slices."""
+        slices, iteration = self.slices | slices, (*self.iteration, *counter)
+        return replace(self, slices=slices, iteration=iteration)
 
     def through(self, inside: _Inside, inputs: Sequence[Any]) -> tuple[list[Any], Seen]:
         jaxpr, seen = inside.graph.jaxpr, {}
@@ -241,9 +240,7 @@ def _through_scan(running: _Run, place: _Place, arguments: list[Any]):
 
     def step(values):
         slices, counter = tree_unflatten(tree, values[len(arguments) :])
-        iteration = (*running.iteration, *counter)
-        within = replace(running, slices={**running.slices, **slices}, iteration=iteration)
-        return within.through(inside, values[: len(arguments)])
+        return running.at(slices, *counter).through(inside, values[: len(arguments)])
 
     types = [*_jax.input_types(inside.graph)]
     types += [_jax.slice_type(_jax.type_of(x)) for x in leaves]
@@ -277,6 +274,95 @@ def _through_cond(running: _Run, place: _Place, arguments: list[Any]):
     return traced[0].parted(answers)
 
 
+# --- While loops ------------------------------------------------------------------------------
+#
+# A loop of N steps c ↦ f(c) has no axis to stack along, for N is not known. So the first T of them
+# are a scan, and the loop goes on from there:
+#
+#     c_T = scan(c ↦ f(c) if p(c) else c)(c₀)        c_N = while(p, f)(c_T)
+#
+# A step that is not taken is like a branch that is not taken: what is seen there is zero.
+
+
+class _While:
+    """A while loop and its operands: `known` to the condition, `consts` of the body, the carry."""
+
+    def __init__(self, running: _Run, place: _Place, arguments: list[Any]):
+        params = place.node.params
+        k, n = params["cond_nconsts"], params["body_nconsts"]
+        self.known, self.consts, self.carry = arguments[:k], arguments[k:][:n], arguments[k + n :]
+        self.condition, self.body = divided(params, place.inside)
+        self.running, self.node = running, place.node
+        labels = self.condition.labels | self.body.labels
+        self.slices = {label: x for label, x in running.slices.items() if label in labels}
+
+    def length(self) -> int:
+        """For how many steps there are slices."""
+        lengths = {len(x) for entries in self.slices.values() for x in entries}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"in the while loop at {self.node.file}:{self.node.line} arrays are inserted for "
+                f"{sorted(lengths)} iterations; give all of them as many"
+            )
+        return max(lengths, default=0)
+
+    def going(self, running: _Run, carry: list[Any]) -> tuple[Any, Seen]:
+        (going,), seen = running.through(self.condition, [*self.known, *carry])
+        return going, seen
+
+    def first(self, steps: int) -> tuple[list[Any], Seen]:
+        """The carry after so many steps, if there are so many, and what was seen in them."""
+
+        def step(state, scanned):
+            alive, carry = state
+            running = self.running.at(*scanned)
+            going, tested = self.going(running, carry)
+            zeros = {label: list(map(jnp.zeros_like, x)) for label, x in tested.items()}
+            tested = {k: choose(jnp.any(alive), tested[k], zeros[k]) for k in tested}
+            going, traced = going & alive, _traced(running, self.body)
+            # Under vmap steps that are not taken are computed too, and must not make NaN of zeros.
+            sound = choose(going, carry, list(map(lax.stop_gradient, self.carry)))
+
+            def take(_, carry):
+                inputs = [*traced.constants, *self.consts, *carry]
+                return traced.parted(_jax.evaluate(traced.graph, inputs))
+
+            def stay(carry, _):
+                types = traced.seen_types.items()
+                return carry, {label: list(map(_jax.filler, avals)) for label, avals in types}
+
+            new, seen = lax.cond(jnp.any(going), take, stay, carry, sound)
+            return (going, choose(going, new, carry) if going.ndim else new), tested | seen
+
+        start = jnp.ones(self.condition.graph.out_avals[0].shape, bool)
+        scanned = (self.slices, lax.iota(jnp.int32, steps))
+        (_, carry), seen = lax.scan(step, (start, self.carry), scanned)
+        return carry, seen
+
+    def rest(self, carry: list[Any], steps: int) -> list[Any]:
+        """The carry at the end, from the one after so many steps on, for which nothing is left."""
+        running = replace(self.running, slices={})
+
+        def step(run):
+            i, going, carry = run
+            new, _ = running.at({}, i).through(self.body, [*self.consts, *carry])
+            new = choose(going, new, carry) if going.ndim else new
+            return i + 1, self.going(running.at({}, i + 1), new)[0], new
+
+        i = jnp.int32(steps)
+        run = (i, self.going(running.at({}, i), carry)[0], carry)
+        return lax.while_loop(lambda run: jnp.any(run[1]), step, run)[-1]
+
+
+def _through_while(running: _Run, place: _Place, arguments: list[Any]):
+    loop, max_steps = _While(running, place, arguments), running.visitor.max_steps
+    steps = max_steps or loop.length()
+    carry, seen = loop.first(steps) if steps else (loop.carry, {})
+    if max_steps is None:
+        return loop.rest(carry, steps), seen
+    return _jax.bind(place.node.equation, [*loop.known, *loop.consts, *carry]), seen
+
+
 _CALLS = {
     "jit": _through_jit,
     "closed_call": _through_call,
@@ -288,4 +374,5 @@ _CALLS = {
     "custom_vjp_call": _through_custom,
     "scan": _through_scan,
     "cond": _through_cond,
+    "while": _through_while,
 }

@@ -5,16 +5,17 @@ for the named nodes and every operation of floats that depends on an argument. T
 dictionaries of the nodes' labels, those of `fungrad.trace`, in program order.
 
 A node in a scan has one value per iteration, stacked along a leading axis (two axes in a scan in a
-scan, the outer one first). A node in a branch of cond or switch has the value zero and the gradient
-zero where another branch is taken; `taken` tells these zeros from others. Under vmap it is batched,
-as all that vmap sees. Nodes in jits, checkpoints and functions with written derivatives are reached
-like others; those in a while_loop are not.
+scan, the outer one first). So has a node in a while loop, along an axis of `max_steps`: those are
+the loop's first steps, and zero where it takes less. A node in a branch of cond or switch has the
+value zero and the gradient zero where another branch is taken; `taken` tells these zeros from
+others. Under vmap it is batched, as all that vmap sees. Nodes in jits, checkpoints and functions
+with written derivatives are reached like others.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from jax import lax
 from fungrad import _jax, editing
 from fungrad._flat import Flat
 from fungrad.graph import Graph, Node, Selector
+from fungrad.inserting import bare, change
 from fungrad.rulebook import Rulebook
 from fungrad.selecting import has_gradient, selected
 from fungrad.transforms import vjp
@@ -38,12 +40,16 @@ Where = Selector | str | None
 # --- Reading ----------------------------------------------------------------------------------
 
 
-def values(fun: Callable[..., Any], where: Where = None) -> Callable[..., Any]:
+def values(
+    fun: Callable[..., Any], where: Where = None, *, max_steps: int | None = None
+) -> Callable[..., Any]:
     """The values at nodes: `values(fun, where)(*args) -> (out, {label: value})`.
 
     Args:
         fun: any function; it is not changed.
         where: a selector, a name, or `None`; see the head of this module.
+        max_steps: how many steps of each while loop are looked at, the first ones; `None` leaves
+            out the nodes in while loops.
 
     Returns:
         A function of the arguments of `fun`. The value of a node of several outputs, such as a
@@ -51,8 +57,10 @@ def values(fun: Callable[..., Any], where: Where = None) -> Callable[..., Any]:
 
     Raises:
         LookupError: when called: no node matches.
-        NotImplementedError: when called: a node that matches is inside a while_loop, or inside
-            another operation that runs a graph in a way of its own.
+        ValueError: `max_steps` is not positive; when called: a node that matches is in a while
+            loop, and `max_steps` is `None`.
+        NotImplementedError: when called: a node that matches is in another operation that runs a
+            graph in a way of its own, such as a kernel.
 
     >>> import fungrad as fg
     >>> import jax.numpy as jnp
@@ -64,14 +72,16 @@ def values(fun: Callable[..., Any], where: Where = None) -> Callable[..., Any]:
     def look(node, outputs, _, __):
         return outputs, {node.label: [x for x in outputs if not _jax.is_reference(x)]}
 
-    return _reader(fun, where, look)
+    return _reader(fun, where, max_steps, look)
 
 
-def taken(fun: Callable[..., Any], where: Where = None) -> Callable[..., Any]:
+def taken(
+    fun: Callable[..., Any], where: Where = None, *, max_steps: int | None = None
+) -> Callable[..., Any]:
     """Whether nodes were run: `taken(fun, where)(*args) -> (out, {label: mask})`.
 
-    The mask is false where a node is in a branch that was not taken. It is a boolean, stacked along
-    the scans around the node. Arguments and errors are those of `values`.
+    The mask is false where a node is in a branch or a step that was not taken. It is a boolean,
+    stacked along the loops around the node. Arguments and errors are those of `values`.
 
     >>> import fungrad as fg
     >>> from jax import lax, numpy as jnp
@@ -84,33 +94,44 @@ def taken(fun: Callable[..., Any], where: Where = None) -> Callable[..., Any]:
     def look(node, outputs, _, __):
         return outputs, {node.label: [jnp.array(True)]}
 
-    return _reader(fun, where, look)
+    return _reader(fun, where, max_steps, look)
 
 
-def _reader(fun: Callable[..., Any], where: Where, look: Callable[..., Any]):
-    def rejoin(call, body, inputs):
-        return call(inputs), body(inputs)[1]
+def _reader(
+    fun: Callable[..., Any], where: Where, max_steps: int | None, look: Callable[..., Any]
+) -> Callable[..., Any]:
+    visitor = editing.Visitor(look, _beside, max_steps=_checked(max_steps))
 
     @functools.wraps(fun, updated=())
     @_jax.api_boundary
     def read(*args, **kwargs):
         graph, flat = _read(fun, args, kwargs)
-        nodes = selected(graph, where)
-        outputs, seen = editing.run(graph, flat.leaves, nodes, editing.Visitor(look, rejoin))
-        return flat.restore(outputs), {node.label: _bare(seen[node.label]) for node in nodes}
+        nodes = selected(graph, where, max_steps is not None)
+        outputs, seen = editing.run(graph, flat.leaves, nodes, visitor)
+        return flat.restore(outputs), {node.label: bare(seen[node.label]) for node in nodes}
 
     return read
+
+
+def _beside(call, body, inputs):
+    return call(inputs), body(inputs)[1]
+
+
+def _checked(max_steps: Any) -> int | None:
+    given = max_steps
+    try:
+        max_steps = None if given is None else operator.index(given)
+    except TypeError:
+        max_steps = 0
+    if max_steps is not None and max_steps < 1:
+        raise ValueError(f"max_steps must be a positive integer, or None, got {given!r}")
+    return max_steps
 
 
 def _read(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Graph, Flat]:
     flat = Flat(fun, args, kwargs)
     flat.leaves = [_jax.argument(leaf) for leaf in flat.leaves]
     return Graph(_jax.trace_at(flat, flat.leaves, _jax.source_of(fun))), flat
-
-
-def _bare(outputs: Sequence[Any]) -> Any:
-    """One output comes bare, several as a tuple."""
-    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 # --- Gradients --------------------------------------------------------------------------------
@@ -141,6 +162,7 @@ def gradients(
     *,
     cotangent: Any = None,
     rules: Rulebook | None = None,
+    max_steps: int | None = None,
 ) -> Callable[..., Any]:
     """The gradients at nodes, ∂J/∂h: `gradients(fun, where)(*args) -> (out, {label: gradient})`.
 
@@ -153,15 +175,15 @@ def gradients(
             have no gradient and are left out.
         cotangent: the gradient at the output, in its structure; `None` is 1, at a scalar.
         rules: the rulebook; `None` is `fungrad.rules`.
+        max_steps: how many steps of each while loop are looked at, as for `values`.
 
     Returns:
         A function of the arguments of `fun`.
 
     Raises:
-        LookupError: when called: no node matches.
+        LookupError, ValueError, NotImplementedError: as for `values`.
         TypeError: when called: the output is no real scalar and no cotangent is given, or no node
             that matches has floats.
-        NotImplementedError: as for `values`.
 
     >>> import fungrad as fg
     >>> import jax.numpy as jnp
@@ -170,23 +192,24 @@ def gradients(
     [0.0, 6.0, 12.0]
     """
 
+    visitor = editing.Visitor(_tap_at, _tap_beside, max_steps=_checked(max_steps))
+
     @functools.wraps(fun, updated=())
     @_jax.api_boundary
     def at_nodes(*args, **kwargs):
         graph, flat = _read(fun, args, kwargs)
-        found = selected(graph, where)
+        found = selected(graph, where, max_steps is not None)
         nodes = [node for node in found if has_gradient(node)]
         if found and not nodes:
             raise TypeError(f"{where!r} matches {found}, of which none is of floats")
-        visitor = editing.Visitor(_tap_at, _tap_beside)
 
         def tapped(taps):
             return flat.restore(editing.run(graph, flat.leaves, nodes, visitor, taps)[0])
 
-        taps = {node.label: [*map(_jax.filler, _gradient_types(node))] for node in nodes}
+        taps = {node.label: [*map(_jax.filler, _gradient_types(node, max_steps))] for node in nodes}
         out, pullback = vjp(tapped, taps, rules=rules)
         (g,) = pullback(_one(out) if cotangent is None else cotangent)
-        return out, {node.label: _whole(node, g[node.label]) for node in nodes}
+        return out, {node.label: _whole(node, g[node.label], max_steps) for node in nodes}
 
     return at_nodes
 
@@ -206,17 +229,18 @@ def _is_float(x: Any) -> bool:
     return _jax.is_differentiable(_jax.type_of(x))
 
 
-def _gradient_types(node: Node) -> list[Any]:
+def _gradient_types(node: Node, max_steps: int | None) -> list[Any]:
     """The types of the gradients at the float outputs of a node."""
     avals = [v.aval for v in node.equation.outvars if _jax.is_differentiable(v.aval)]
-    return [editing.stacked_type(node, aval) for aval in avals]
+    steps = editing.steps_around(node, max_steps)
+    return [editing.stacked_type(aval, steps) for aval in avals]
 
 
-def _whole(node: Node, g: Sequence[Any]) -> Any:
+def _whole(node: Node, g: Sequence[Any], max_steps: int | None) -> Any:
     """The gradients at all outputs of a node, given those at its floats."""
     given = iter(g)
-    steps = editing.steps_around(node)
-    return _bare(
+    steps = editing.steps_around(node, max_steps)
+    return bare(
         [
             next(given)
             if _jax.is_differentiable(v.aval)
@@ -253,11 +277,13 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
     Args:
         fun: any function; it is not changed.
         replacements: for each selector or name what shall stand at its nodes. An array has a node's
-            shape; in scans it serves every iteration, or it has one more leading axis per scan
-            and gives each iteration its own. A function gets the value and returns one of the same
-            shape; if it has a parameter named `iteration`, it gets the index of the iteration
-            under that name too (a tuple of them, outermost first, unless there is one scan). At a
-            node of several outputs arrays and values come in tuples. A later entry wins.
+            shape; in loops it serves every iteration, or it has one more leading axis per loop
+            and gives each iteration its own (in a while loop the first ones: an axis of any length
+            will do, and later iterations keep their value). A function gets the value and returns
+            one of the same shape; if it has a parameter named `iteration`, it gets the index of the
+            iteration under that name too (a tuple of them, outermost first, unless there is one
+            loop). At a node of several outputs arrays and values come in tuples. A later entry
+            wins.
 
     Returns:
         A function with the arguments of `fun`.
@@ -266,7 +292,7 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
         LookupError: when called: no node matches.
         ValueError: when called: an inserted value has another shape than its node.
         TypeError: `replacements` is no mapping; when called: a value is of another kind of numbers.
-        NotImplementedError: as for `values`.
+        NotImplementedError: as for `values`; while loops need no `max_steps` here.
 
     >>> import fungrad as fg
     >>> import jax.numpy as jnp
@@ -288,9 +314,9 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
         graph, flat = _read(fun, args, kwargs)
         chosen = {}
         for where, replacement in replacements.items():
-            chosen.update((id(node), replacement) for node in selected(graph, where))
+            chosen.update((id(node), replacement) for node in selected(graph, where, True))
         nodes = [node for node in graph.nodes if id(node) in chosen]
-        changes = {n.label: _change(n, chosen[id(n)]) for n in nodes}
+        changes = {n.label: change(n, chosen[id(n)]) for n in nodes}
 
         def visit(node, outputs, slices, iteration):
             return changes[node.label](outputs, slices, iteration), {}
@@ -301,79 +327,3 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
         return flat.restore(editing.run(graph, flat.leaves, nodes, visitor, slices)[0])
 
     return replaced
-
-
-def _change(node: Node, replacement: Any) -> Any:
-    return (_Computed if callable(replacement) else _Inserted)(node, replacement)
-
-
-class _Inserted:
-    """Arrays that stand at a node: `slices` if each iteration has its own, else `fixed`."""
-
-    counts = False
-
-    def __init__(self, node: Node, replacement: Any):
-        steps = editing.steps_around(node)
-        given = _outputs(node, replacement)
-        stacked = [steps != () and np.shape(x) == (*steps, *t.shape) for x, t in given]
-        fitted = [
-            _fitted(node, x, editing.stacked_type(node, t) if s else t, steps)
-            for (x, t), s in zip(given, stacked, strict=True)
-        ]
-        self.stacked = stacked
-        self.slices = [x for x, s in zip(fitted, stacked, strict=True) if s]
-        self.fixed = [x for x, s in zip(fitted, stacked, strict=True) if not s]
-
-    def __call__(self, outputs, slices, iteration):
-        slices, fixed = iter(slices), iter(self.fixed)
-        return [next(slices) if s else next(fixed) for s in self.stacked]
-
-
-class _Computed:
-    """A function of the value at a node."""
-
-    slices = ()
-
-    def __init__(self, node: Node, function: Callable[..., Any]):
-        self.node, self.function = node, function
-        self.counts = "iteration" in _parameters(function)
-
-    def __call__(self, outputs, slices, iteration):
-        if self.counts:
-            answer = self.function(_bare(outputs), iteration=_bare(iteration))
-        else:
-            answer = self.function(_bare(outputs))
-        return [_fitted(self.node, x, t, ()) for x, t in _outputs(self.node, answer)]
-
-
-def _parameters(function: Callable[..., Any]) -> Any:
-    try:
-        return inspect.signature(function).parameters
-    except ValueError:  # a ufunc, or another function that is not written in Python
-        return ()
-
-
-def _outputs(node: Node, given: Any) -> list[tuple[Any, Any]]:
-    """What is given for each output of a node, with the output's type."""
-    types = [v.aval for v in node.equation.outvars]
-    entries = [given] if len(types) == 1 else given
-    if not isinstance(entries, list | tuple) or len(entries) != len(types):
-        raise ValueError(
-            f"node {node.label!r} has {len(types)} outputs; give a tuple of as many, got {given!r}"
-        )
-    return list(zip(entries, types, strict=True))
-
-
-def _fitted(node: Node, x: Any, aval: Any, steps: tuple[int, ...]) -> Any:
-    """`x` as an array of a node's type, if it has its shape and is of its kind of numbers."""
-    if np.shape(x) != aval.shape:
-        due = f"{list(aval.shape)}"
-        if steps:
-            due += f", or {[*steps, *aval.shape]} for one per iteration"
-        raise ValueError(
-            f"the value for node {node.label!r} has shape {list(np.shape(x))}; expected {due}"
-        )
-    x = _jax.as_array(_jax.argument(x))
-    if x.dtype != aval.dtype and not jnp.can_cast(x.dtype, aval.dtype, "same_kind"):
-        raise TypeError(f"the value for node {node.label!r} is of {x.dtype}; expected {aval.dtype}")
-    return x if x.dtype == aval.dtype else lax.convert_element_type(x, aval.dtype)

@@ -10,22 +10,48 @@ from typing import Any
 
 from fungrad import _jax, editing
 from fungrad.graph import Graph, Node, Selector
+from fungrad.rules.loops import divided
 
 Where = Selector | str | None
 
 
-def selected(graph: Graph, where: Where) -> list[Node]:
-    """The nodes, in program order; at least one, unless `where` is `None`."""
+def selected(graph: Graph, where: Where, enters_while: bool) -> list[Node]:
+    """The nodes, in program order; at least one, unless `where` is `None`.
+
+    Args:
+        graph: that of a function.
+        where: `None`: all that one may ask for.
+        enters_while: whether one may ask for nodes in while loops.
+
+    Raises:
+        LookupError: no node matches.
+        ValueError: a node that matches is in a while loop, and may not be.
+        NotImplementedError: one is in another call that cannot be entered.
+    """
     found = graph.find(where)
     if where is not None:
+        for error in (_refusal(node, enters_while) for node in found):
+            if error is not None:
+                raise error
         return found
     depending = _depending(graph)
     return [
         node
         for node in found
-        if editing.is_reachable(node)
+        if _refusal(node, enters_while) is None
         and (node.name is not None or (id(node) in depending and has_gradient(node)))
     ]
+
+
+def _refusal(node: Node, enters_while: bool) -> Exception | None:
+    for call in node.path:
+        if call.primitive == "while" and not enters_while:
+            return ValueError(
+                f"node {node.label!r} is inside the while loop at {call.file}:{call.line}, whose "
+                "number of steps is not known, so there is no axis to stack its values along: "
+                "state how many steps you want to see, max_steps=100, or select a node outside"
+            )
+    return editing.refusal(node)
 
 
 def has_gradient(node: Node) -> bool:
@@ -52,31 +78,46 @@ def _depending(graph: Graph) -> set[int]:
         return [_is_in(v, reached) for v in outputs]
 
     def enter(node: Node, active: list[bool]) -> None:
-        nodes = inner.get(id(node), [])
+        nodes, parts = inner.get(id(node), []), []
         for graph in node.graphs:
             size = len(graph.jaxpr.eqns)
-            own, nodes = nodes[:size], nodes[size:]
-            inputs = graph.jaxpr.invars
-            active = active[len(active) - len(inputs) :]
-            while True:  # what a scan carries goes round
-                reached = {v for v, a in zip(inputs, active, strict=False) if a}
-                outputs = mark(own, reached, graph.jaxpr.outvars)
-                grown = _carried(node, active, outputs)
-                if grown == active:
-                    break
-                active = grown
+            parts.append((graph.jaxpr, nodes[:size]))
+            nodes = nodes[size:]
+        if node.primitive == "while":
+            known = node.params["cond_nconsts"]
+            (condition, tested), body = divided(node.params, parts)
+            carry = go_round(node, body, active[known:])[node.params["body_nconsts"] :]
+            active = [*active[:known], *carry]
+            mark(tested, {v for v, a in zip(condition.invars, active, strict=True) if a}, [])
+        else:
+            for part in parts:
+                go_round(node, part, active[len(active) - len(part[0].invars) :])
+
+    def go_round(node: Node, part: tuple[Any, list[Node]], active: list[bool]) -> list[bool]:
+        """Mark what is inside; which inputs depend on an argument at any iteration of a loop."""
+        jaxpr, nodes = part
+        while True:
+            reached = {v for v, a in zip(jaxpr.invars, active, strict=False) if a}
+            outputs = mark(nodes, reached, jaxpr.outvars)
+            grown = _carried(node, active, outputs)
+            if grown == active:
+                return active
+            active = grown
 
     mark(inner.get(0, []), set(graph.jaxpr.jaxpr.invars), [])
     return found
 
 
 def _carried(node: Node, active: list[bool], outputs: list[bool]) -> list[bool]:
-    """Which inputs of a scan's body depend on an argument after one more step."""
-    if node.primitive != "scan":
+    """Which inputs of a loop's body depend on an argument after one more step."""
+    if node.primitive == "scan":
+        consts, carry, xs = _jax.scan_operands(node.params, active)
+    elif node.primitive == "while":
+        first = node.params["body_nconsts"]
+        consts, carry, xs = active[:first], active[first:], []
+    else:
         return active
-    consts, carry, xs = _jax.scan_operands(node.params, active)
-    carry = [a or b for a, b in zip(carry, outputs, strict=False)]
-    return [*consts, *carry, *xs]
+    return [*consts, *(a or b for a, b in zip(carry, outputs, strict=False)), *xs]
 
 
 def _is_in(variable: Any, variables: set[Any]) -> bool:

@@ -52,14 +52,21 @@ def _(size, batched, n):
     return _most(jnp.max(n, axis=0) if batched[0] else n), False
 
 
-def _where(which: Array, new: Sequence[Array], old: Sequence[Array]) -> list[Array]:
+def choose(which: Array, new: Sequence[Array], old: Sequence[Array]) -> list[Array]:
     """The new values of the examples `which`; its axes are the leading ones of the values."""
 
-    def choose(a, b):
+    def of_one(a, b):
         shape = which.shape + (1,) * (a.ndim - which.ndim)
         return lax.select(jnp.broadcast_to(which.reshape(shape), a.shape), a, b)
 
-    return [choose(a, b) for a, b in zip(new, old, strict=True)]
+    return [of_one(a, b) for a, b in zip(new, old, strict=True)]
+
+
+def divided(params: dict[str, Any], of_graphs: Sequence[Any]) -> tuple[Any, Any]:
+    """What belongs to a loop's condition and what to its body, of one for each of its graphs."""
+    names = [name for name in params if name in ("cond_jaxpr", "body_jaxpr")]
+    of = dict(zip(names, of_graphs, strict=True))
+    return of["cond_jaxpr"], of["body_jaxpr"]
 
 
 # --- The rule ---------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ class _While:
         def step(run):
             j, count, going, carry = run
             new = _jax.evaluate(self.body, [*consts, *carry])
-            new = _where(going, new, carry) if going.ndim else new
+            new = choose(going, new, carry) if going.ndim else new
             return j + 1, count + going.astype(np.int32), test(new), new
 
         def of_unit(run):
@@ -199,7 +206,7 @@ class _While:
             def step(run):
                 i, state = run
                 new = self.advance(self._inputs(consts, state))
-                return i + 1, _where(i < count, new, state) if count.ndim else new
+                return i + 1, choose(i < count, new, state) if count.ndim else new
 
             stop = jnp.minimum(stop, jnp.max(count))
             return lax.while_loop(lambda run: run[0] < stop, step, (start, state))[1]
@@ -214,7 +221,7 @@ class _While:
         def record(run):
             i, start, state, tape = run
             # An example at its end goes over its first step again, whose values are sound.
-            state = _where(start + i < count, state, first)
+            state = choose(start + i < count, state, first)
             answers = self.replay(self._inputs(consts, state))
             values = dict(zip((self.n + p for p in self.state), state, strict=True))
             saved = [*(values[p] for p in self.again), *answers[len(state) :]]
@@ -259,7 +266,7 @@ class _While:
         n, size = self.n, len(self.again)
         read = dict(zip((*self.consts, *self.again), (*consts, *tape[:size]), strict=True))
         carried, sums = gradients[: len(self.looped)], gradients[len(self.looped) :]
-        arriving = _where(live, carried, [lax.full_like(x, 0) for x in carried])
+        arriving = choose(live, carried, [lax.full_like(x, 0) for x in carried])
         g = dict(zip(self.looped, arriving, strict=True))
         g_in = self.halves.backward(
             [*(read[i] for i in self.free), *tape[size:]],
@@ -271,7 +278,7 @@ class _While:
             s if g_in[i] is None else _jax.add(s, g_in[i])
             for i, s in zip(self.summed, sums, strict=True)
         ]
-        return [*_where(live, new, carried), *(grown if live.ndim else _where(live, grown, sums))]
+        return [*choose(live, new, carried), *(grown if live.ndim else choose(live, grown, sums))]
 
 
 @cache
