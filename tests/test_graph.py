@@ -175,6 +175,7 @@ def test_a_name_is_a_text(label):
         ("last", ["last"]),
         (fg.at(name="last"), ["last"]),
         (fg.at("last"), ["last"]),
+        ("tanh:1", ["tanh:1"]),  # no name, but a label
         (fg.at(primitive="tanh"), ["tanh", "tanh:1"]),
         (fg.at(primitive="tanh", index=0), ["tanh"]),
         (fg.at(primitive="tanh", index=1), ["tanh:1"]),
@@ -270,5 +271,6 @@ def test_where_is_a_selector_or_a_name():
 
 
 def test_selectors_are_values():
+    assert repr(fg.at("a", index=0) & fg.at(scope="b")) == "(at(name='a', index=0) & at(scope='b'))"
     assert fg.at(primitive="tanh", index=1) == fg.at(primitive="tanh", index=1)
     assert len({fg.at("a"), fg.at(name="a"), fg.at("b")}) == 2

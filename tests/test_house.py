@@ -25,6 +25,7 @@ LAYERS = [
     {"_jax", "_arguments", "_flat"},
     {"costs", "mincut"},
     {"notation"},
+    {"selector"},
     {"graph"},
     {"placing"},
     {"rulebook"},

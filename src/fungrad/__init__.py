@@ -3,12 +3,13 @@
 from fungrad import check, descent, layers, losses, models, nodes, notation, rulebooks
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
-from fungrad.graph import Edge, Graph, Node, Selector, at, name, trace
+from fungrad.graph import Edge, Graph, Node, name, trace
 from fungrad.inspect import draw, missing, saved
 from fungrad.nodes import gradients, replace, values
 from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
+from fungrad.selector import Selector, at
 from fungrad.transforms import grad, hessian, hvp, jacobian, jacrev, value_and_grad, vjp
 
 __all__ = [

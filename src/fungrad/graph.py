@@ -1,13 +1,11 @@
 """A function as a graph: a node is an operation, an edge is a value, a call holds a sub-graph.
 
-`trace` reads a function into a `Graph`; `at` makes a `Selector` of its nodes; `name` gives an
-edge a name of its own.
+`trace` reads a function into a `Graph`; `name` gives an edge a name of its own.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import os
 import re
 from collections import Counter
@@ -21,6 +19,7 @@ from jax.tree_util import tree_map
 
 from fungrad import _jax
 from fungrad._flat import Flat
+from fungrad.selector import Selector, as_selector
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,16 +187,19 @@ class Graph:
         return [Edge(v) for v in self.jaxpr.jaxpr.outvars if not isinstance(v, _jax.Literal)]
 
     def find(self, where: Selector | str | None = None) -> list[Node]:
-        """The nodes that a selector selects, in program order.
+        """The nodes that are selected, in program order.
+
+        A string is a name that `fungrad.name` or `checkpoint_name` gave; else a label.
 
         Raises:
             LookupError: nothing matches; the message lists the labels that come nearest.
         """
-        found = _as_selector(where).select(self.nodes)
+        selector = as_selector(where)
+        found = selector.select(self.nodes)
+        found = found or [node for node in self.nodes if node.label == where]
         if not found:
             labels = [node.label for node in self.nodes]
-            wanted = where if isinstance(where, str) else getattr(where, "sought", str(where))
-            near = difflib.get_close_matches(wanted, labels, 5, 0.3) or labels[:5]
+            near = difflib.get_close_matches(selector.sought, labels, 5, 0.3) or labels[:5]
             raise LookupError(f"no node matches {where!r}; the nearest labels are {near}")
         return found
 
@@ -270,124 +272,3 @@ def name(x: Any, label: str) -> Any:
     if not isinstance(label, str) or not label:
         raise TypeError(f"label must be a non-empty string, got {label!r}")
     return tree_map(lambda leaf: checkpoint_name(leaf, label), x)
-
-
-# --- Selectors --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Selector:
-    """Selects nodes; made by `at`, combined by `&` and `|`."""
-
-    name: str | None = None
-    primitive: str | None = None
-    function: str | None = None
-    scope: str | None = None
-    line: int | str | None = None
-    index: int | None = None
-
-    def matches(self, node: Node) -> bool:
-        """Whether all fields but `index` fit the node."""
-        return (
-            (self.name is None or node.name == self.name)
-            and (self.primitive is None or self.primitive in (node.primitive, node.callee))
-            and (self.function is None or self.function in _functions(node))
-            and (self.scope is None or _in_scope(self.scope, node.scope))
-            and (self.line is None or _on_line(self.line, node))
-        )
-
-    def select(self, nodes: list[Node]) -> list[Node]:
-        """The nodes among `nodes` that it selects, in their order."""
-        found = [node for node in nodes if self.matches(node)]
-        if self.index is None:
-            return found
-        return [found[self.index]] if -len(found) <= self.index < len(found) else []
-
-    @property
-    def sought(self) -> str:
-        fields = (self.name, self.primitive, self.function, self.scope, self.line)
-        return str(next((field for field in fields if field is not None), ""))
-
-    def __and__(self, other: Selector) -> Selector:
-        return _Both(first=self, second=other)
-
-    def __or__(self, other: Selector) -> Selector:
-        return _Either(first=self, second=other)
-
-
-@dataclass(frozen=True)
-class _Both(Selector):
-    first: Selector = Selector()
-    second: Selector = Selector()
-
-    def select(self, nodes: list[Node]) -> list[Node]:
-        kept = set(map(id, self.second.select(nodes)))
-        return [node for node in self.first.select(nodes) if id(node) in kept]
-
-
-@dataclass(frozen=True)
-class _Either(Selector):
-    first: Selector = Selector()
-    second: Selector = Selector()
-
-    def select(self, nodes: list[Node]) -> list[Node]:
-        kept = set(map(id, [*self.first.select(nodes), *self.second.select(nodes)]))
-        return [node for node in nodes if id(node) in kept]
-
-
-def at(
-    name: str | None = None,
-    primitive: str | None = None,
-    function: str | None = None,
-    scope: str | None = None,
-    line: int | str | None = None,
-    index: int | None = None,
-) -> Selector:
-    """A selector of nodes; its fields combine with AND.
-
-    Args:
-        name: the name that `fungrad.name` or `checkpoint_name` gave.
-        primitive: a primitive's name, or that of the jitted or custom function that is called.
-        function: the innermost function of the user's that holds the node, or that it calls; or
-            the library's function that holds it, such as `jax.nn.softmax`, whose result is the
-            last of its nodes.
-        scope: a contiguous part of the `jax.named_scope` path; globs are allowed.
-        line: a line number, or `"file.py:41"`.
-        index: which of the matches, from 0 in program order; negative from the end.
-
-    >>> import fungrad as fg
-    >>> import jax.numpy as jnp
-    >>> graph = fg.trace(lambda x: jnp.tanh(jnp.tanh(x)))(1.0)
-    >>> graph.find(fg.at(primitive="tanh", index=1))[0].label
-    'tanh:1'
-    """
-    return Selector(name, primitive, function, scope, line, index)
-
-
-def _as_selector(where: Selector | str | None) -> Selector:
-    if where is None or isinstance(where, str):
-        return Selector(name=where)
-    if not isinstance(where, Selector):
-        raise TypeError(f"where must be a selector, made by at(...), or a name, got {where!r}")
-    return where
-
-
-def _functions(node: Node) -> tuple[str | None, ...]:
-    return node.function, node.callee, node.library_function
-
-
-def _in_scope(pattern: str, scope: str) -> bool:
-    wanted, parts = pattern.split("/"), scope.split("/")
-    starts = range(len(parts) - len(wanted) + 1)
-    return any(
-        all(fnmatch.fnmatchcase(part, want) for part, want in zip(parts[i:], wanted, strict=False))
-        for i in starts
-    )
-
-
-def _on_line(line: int | str, node: Node) -> bool:
-    if isinstance(line, int):
-        return node.line == line
-    file, _, number = line.rpartition(":")
-    same = node.file == file or node.file.endswith("/" + file)
-    return same and str(node.line) == number

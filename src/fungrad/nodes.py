@@ -26,10 +26,11 @@ from jax import lax
 
 from fungrad import _jax, editing
 from fungrad._flat import Flat
-from fungrad.graph import Graph, Node, Selector
+from fungrad.graph import Graph, Node
 from fungrad.inserting import bare, change
 from fungrad.rulebook import Rulebook
 from fungrad.selecting import has_gradient, selected
+from fungrad.selector import Selector
 from fungrad.transforms import vjp
 
 __all__ = ["gradients", "replace", "taken", "values"]

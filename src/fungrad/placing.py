@@ -14,7 +14,8 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from fungrad import _jax
-from fungrad.graph import Graph, Node, Selector
+from fungrad.graph import Graph, Node
+from fungrad.selector import Selector
 
 Choices = tuple[tuple[int, Any, tuple[Any, ...]], ...]
 """For equations of a graph, by index: the rule, or `None`, and the choices in the graphs inside."""
@@ -36,7 +37,8 @@ def carried(equation: Any) -> Any:
     return getattr(equation.ctx, "rule", None)
 
 
-def _carrier(equation: Any, rule: Any) -> Any:
+def carrying(equation: Any, rule: Any) -> Any:
+    """The equation with a rule that it carries; with none, if that is `None`."""
     settings = getattr(equation.ctx, "settings", equation.ctx)
     return equation.replace(ctx=settings if rule is None else _Carrier(settings, rule))
 
@@ -49,7 +51,7 @@ def placed(graph: Any, choices: Choices) -> Any:
     for i, equation in enumerate(graph.jaxpr.eqns):
         rule, inside = chosen.get(i, (None, ()))
         if carried(equation) is not rule:
-            equation = _carrier(equation, rule)
+            equation = carrying(equation, rule)
         graphs = _jax.subgraphs(equation)
         pairs = zip(graphs, inside or ((),) * len(graphs), strict=True)
         changed = [placed(*each) for each in pairs]

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fungrad import _jax, editing
-from fungrad.graph import Graph, Node, Selector
+from fungrad.graph import Graph, Node
 from fungrad.rules.loops import divided
+from fungrad.selector import Selector
 
 Where = Selector | str | None
 

@@ -63,6 +63,12 @@ def test_counts_in_the_derivative_of_a_custom_jvp():
     assert found.primitives == ["select_n"]
 
 
+def test_a_rule_at_a_node_that_is_selected_is_there():
+    book = book_without("sin").replace({fg.at(primitive="sin", index=0): lambda g, out, x: g})
+    assert fg.missing(jnp.sin, rules=book)(X).primitives == []
+    assert fg.missing(lambda x: jnp.sin(jnp.sin(x)), rules=book)(X)["sin"].count == 1
+
+
 def test_only_what_is_differentiated_counts():
     found = fg.missing(lambda x: x * cube(jnp.ones(3)).sum() + jnp.isnan(cube(x)).astype(float))(X)
     assert found.primitives == []

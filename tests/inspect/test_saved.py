@@ -380,3 +380,14 @@ def test_a_policy_reaches_into_loops():
     table = fg.saved(loop, save=jax.checkpoint_policies.dots_saveable)(of(8, 8), of(4, 8))
     products = [value for value in table.kept if value.operations == ("dot_general",)]
     assert [(value.steps, value.shape) for value in products] == [((5,), (4, 8))]
+
+
+def test_rules_at_selected_nodes_read_less():
+    def fun(x):
+        return jnp.sum(jnp.exp(jnp.tanh(x) + jnp.sin(x)))
+
+    straight = fg.rules.replace({fg.at(primitive="tanh"): lambda g, out, x: g})
+    plain, other = (
+        fg.saved(fun, rules=book, save="everything")(of(8)) for book in (None, straight)
+    )
+    assert other.bytes == plain.bytes - 32

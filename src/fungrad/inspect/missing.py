@@ -58,7 +58,7 @@ def missing(
     def find(*args: Any, **kwargs: Any) -> MissingRules:
         found: dict[int, tuple[Any, Gap | None]] = {}
         settings = settings_of(rules, None)._replace(missed=partial(_note, found))
-        graph = _read(fun, args, kwargs)
+        graph = settings.rules.placed(_read(fun, args, kwargs))
         active = [_jax.is_differentiable(v.aval) for v in graph.jaxpr.invars]
         wanted = [_jax.is_differentiable(v.aval) for v in graph.jaxpr.outvars]
         saving.join(graph, active, wanted, wanted, settings)

@@ -71,7 +71,7 @@ def saved(
     argnums, settings = as_indices(argnums), settings_of(rules, save)
 
     def look(*args: Any, **kwargs: Any) -> SavedValues:
-        program = _read(fun, argnums, has_aux, args, kwargs)
+        program = _read(fun, argnums, has_aux, args, kwargs, settings.rules)
         masks = program.active, program.wanted, (True,) * len(program.wanted)
         chosen = settings
         if isinstance(save, int | np.integer):
@@ -103,7 +103,9 @@ class Program(NamedTuple):
     wanted: tuple[bool, ...]
 
 
-def _read(fun: Callable[..., Any], argnums: Any, has_aux: bool, args: Any, kwargs: Any) -> Program:
+def _read(
+    fun: Callable[..., Any], argnums: Any, has_aux: bool, args: Any, kwargs: Any, rules: Rulebook
+) -> Program:
     names, leaves, rebuild = named_leaves(fun, args, kwargs)
     places = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
     chosen: list[bool] = []
@@ -128,7 +130,7 @@ def _read(fun: Callable[..., Any], argnums: Any, has_aux: bool, args: Any, kwarg
         graph = _jax.trace(flat, [_jax.type_or_struct(x) for x in read], _jax.source_of(fun))
     else:  # Python code may branch on values
         graph = _jax.trace_at(flat, [_jax.argument(x) for x in read], _jax.source_of(fun))
-    graph, closed_over = _jax.open_constants(with_nothing_repeated(graph))
+    graph, closed_over = _jax.open_constants(with_nothing_repeated(rules.placed(graph)))
     types = [v.aval for v in graph.jaxpr.invars]
     chosen = [False] * len(closed_over) + chosen
     active = (c and _jax.is_differentiable(t) for c, t in zip(chosen, types, strict=True))
