@@ -29,7 +29,7 @@ LAYERS = [
     {"graph"},
     {"placing"},
     {"rulebook"},
-    {"fallback"},
+    {"fallback", "formats"},
     {"passes"},
     {"interning"},
     {"joint"},

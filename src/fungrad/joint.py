@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fungrad import _jax, passes
+from fungrad import _jax, formats, passes
 from fungrad.passes import Settings
 
 
@@ -69,6 +69,7 @@ def join(
     wanted: Sequence[bool],
     kept: Sequence[bool],
     settings: Settings,
+    apart: bool = False,
 ) -> Joint:
     """Trace forward and backward of a graph as one graph.
 
@@ -76,6 +77,7 @@ def join(
         active: which inputs are differentiated.
         wanted: at which outputs a gradient arrives.
         kept: which outputs the forward half must return.
+        apart: whether gradients must have the formats of their values, as in loops and branches.
     """
     inputs, outputs = graph.jaxpr.invars, graph.jaxpr.outvars
     steps = passes.plan(graph, active, wanted, settings)
@@ -95,6 +97,10 @@ def join(
         record = passes.forward(graph, values, steps)
         ends.append(_jax.equations_so_far())
         gradients = passes.backward(graph, steps, record, g, active, list(given))
+        if apart:
+            gradients = formats.due(
+                [v for v, a in zip(inputs, active, strict=True) if a], gradients
+            )
         gives[:] = [entry is not None for entry in gradients]
         shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
         return [*shown, *(entry for entry in gradients if entry is not None)]

@@ -20,7 +20,7 @@ import jax.ref
 import numpy as np
 from jax import lax
 
-from fungrad import _jax
+from fungrad import _jax, formats
 from fungrad.fallback import by_jax
 from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
 
@@ -293,7 +293,8 @@ def backward(
                 if variable not in gradients:
                     gradients[variable] = _jax.gradient_reference(variable.aval)
             own = [gradients[variable] for variable in step.references]
-            answers = _pull_back(step, record, i, arriving, own)
+            foreign = formats.foreign(step.equation.outvars, arriving)
+            answers = _pull_back(step, record, i, arriving, own, foreign)
             for variable, asked, answer in zip(
                 step.equation.invars, step.active, answers, strict=True
             ):
@@ -302,7 +303,7 @@ def backward(
                 answer = answer() if callable(answer) else answer
                 if answer is None:
                     continue
-                answer = _fit(answer, variable.aval, step)
+                answer = _fit(answer, variable.aval, step, foreign)
                 if variable in step.references:
                     jax.ref.addupdate(gradients[variable], (), answer)
                 else:
@@ -313,19 +314,23 @@ def backward(
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
     other = gradients.get(variable)
-    gradients[variable] = g if other is None else _jax.add(other, g)
+    gradients[variable] = g if other is None else formats.add(other, g, variable.aval.dtype)
 
 
 def _pull_back(
-    step: Step, record: Record, i: int, g: list[Any], held: Sequence[Any]
+    step: Step, record: Record, i: int, g: list[Any], held: Sequence[Any], foreign: Any
 ) -> Sequence[Any]:
     """Apply the step's rule: gradients at its inputs, thunks and `None` among them."""
     if step.halves is not None:
+        if foreign is not None and not step.halves.any_format:
+            g = formats.due(step.equation.outvars, g)
         return step.halves.backward(record.saved[i], g, *held)
     equation = step.equation
     inputs = [_operand(record.values, v) for v in equation.invars]
     assert isinstance(step.rule, Rule)
     out: Any = tuple(read(record.values, v) for v in equation.outvars)
+    if foreign is not None:
+        inputs, out = formats.moved(inputs, *foreign), tuple(formats.moved(out, *foreign))
     g_out: Any = tuple(g)
     if step.rule.primitive == equation.primitive.name:
         several, params, hidden = equation.primitive.multiple_results, equation.params, 0
@@ -352,15 +357,16 @@ def _operand(values: dict[Any, Any], variable: Any) -> Any:
     return np.asarray(value, aval.dtype) if bare else value
 
 
-def _fit(g: Any, aval: Any, step: Step) -> Any:
-    """The gradient with broadcasting undone, if it then has the input's shape and dtype."""
+def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
+    """The gradient with broadcasting undone, if it then has the input's shape and a due dtype."""
     due: Any = _jax.gradient_type(aval)
     if not hasattr(g, "shape"):  # a Python scalar, or a literal of a graph
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
     if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
         g = sum_to(g, due.shape, _jax.sharding_of(due))
-    if g.shape != due.shape or g.dtype != due.dtype:
+    by_author = step.halves is not None or (foreign is not None and g.dtype == foreign[1])
+    if g.shape != due.shape or (g.dtype != due.dtype and not by_author):
         if step.halves is not None and not _jax.checks_backward_functions():
             return g
         raise RuleError(

@@ -115,10 +115,12 @@ class Halves:
             zero; the answer one entry per input. A mutable reference among the differentiated
             inputs has no gradient of its own: `references` are those, one for each, that hold
             the gradients at what they hold.
+        any_format: whether g may come in other formats than the outputs' (formats.py).
     """
 
     forward: Callable[..., tuple[list[Any], list[Any]]]
     backward: Callable[..., list[Any]]
+    any_format: bool = False
 
 
 @dataclass(frozen=True)

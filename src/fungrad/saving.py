@@ -120,7 +120,7 @@ def split(
     """
     effort = Effort() if settings.save is None else settings.save
     inside = getattr(effort, "inside", None) or settings.save
-    joint = join(graph, active, wanted, kept, settings._replace(save=inside))
+    joint = join(graph, active, wanted, kept, settings._replace(save=inside), apart)
     # Effects are run once, in the half of the pass that has them, and in the order of the graph.
     acting = {i for i, e in enumerate(joint.equations) if _jax.is_effectful(e)}
     early, late = acting - joint.late, joint.late

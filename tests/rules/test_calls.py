@@ -376,13 +376,6 @@ def test_custom_vjp(name):
     assert_ways_agree(*CUSTOM_VJPS[name], without=[*NO_JVP, "differences"])
 
 
-def test_a_gradient_of_another_float_type_is_converted_as_by_jax():
-    half = custom_vjp(lambda x, y: (x * y, y), lambda y, g: ((g * y).astype("float32"), g))
-    g = fg.grad(lambda x: jnp.sum(half(x, y)))(x)
-    assert g.dtype == jnp.float64
-    np.testing.assert_array_equal(g, jax.grad(lambda x: jnp.sum(half(x, y)))(x))
-
-
 def test_a_closed_over_value_is_refused_as_by_jax():
     def closing_over(x):
         w = jnp.exp(x)
