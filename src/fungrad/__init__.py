@@ -4,7 +4,7 @@ from fungrad import check, descent, layers, losses, models, nodes, notation, rul
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, name, trace
-from fungrad.inspect import draw, missing, saved
+from fungrad.inspect import diagnose, draw, missing, saved, story
 from fungrad.nodes import gradients, replace, values
 from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "custom",
     "descent",
+    "diagnose",
     "draw",
     "grad",
     "gradients",
@@ -44,6 +45,7 @@ __all__ = [
     "rulebooks",
     "rules",
     "saved",
+    "story",
     "trace",
     "value_and_grad",
     "values",

@@ -695,15 +695,14 @@ def calls_of(equation: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Where an equation was made: the user's frames, and the library's inside of them.
 
     Both from the innermost outwards: frames with file_name, function_name, start_line,
-    start_column, end_line and end_column, and pairs of a function's name and a line of code.
+    start_column, end_line and end_column, and pairs of a code object and a place in it.
     """
     traceback = equation.source_info.traceback
-    inside = itertools.takewhile(
-        lambda frame: not source_info_util.is_user_filename(frame.file_name),
-        traceback.frames if traceback else (),
+    frames = zip(*traceback.raw_frames(), strict=True) if traceback else ()
+    library = itertools.takewhile(
+        lambda frame: not source_info_util.is_user_filename(frame[0].co_filename), frames
     )
-    library = tuple((f.function_name, f"{f.file_name}:{f.line_num}") for f in inside)
-    return list(source_info_util.user_frames(traceback)), library
+    return list(source_info_util.user_frames(traceback)), tuple(library)
 
 
 def scope_of(equation: Any) -> str:

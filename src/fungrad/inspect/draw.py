@@ -12,11 +12,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import tree_flatten, tree_flatten_with_path
+from jax.tree_util import tree_flatten
 
 from fungrad import _arguments, _jax
-from fungrad.graph import Graph, Node, trace
-from fungrad.inspect.arguments import named_leaves, path_name
+from fungrad.graph import Graph, Node
+from fungrad.inspect.arguments import named_graph
 from fungrad.inspect.drawing import Box, Drawing, Operation
 from fungrad.rulebook import Rulebook
 from fungrad.transforms import vjp
@@ -72,7 +72,7 @@ def draw(
         raise TypeError(f"fun must be a function, got {fun!r}")
 
     def drawing(*args: Any, **kwargs: Any) -> Drawing:
-        graph, arrays, names, tree = _read(fun, args, kwargs)
+        graph, arrays, names, tree = named_graph(fun, args, kwargs)
         values, gradients = _run(graph, arrays, tree, cotangent, rules)
         return _assembled(graph, names, values, gradients)
 
@@ -80,34 +80,6 @@ def draw(
 
 
 # --- Values and gradients -----------------------------------------------------------------------
-
-
-def _read(fun: Callable[..., Any], args: Any, kwargs: Any) -> tuple[Graph, list[Any], Any, Any]:
-    """The graph, its inputs, names of edges, and the structure of the function's output."""
-    names, values, rebuild = named_leaves(fun, args, kwargs)
-    # Python's integers and booleans stay what they are, so that Python code may branch on them.
-    places = [i for i, leaf in enumerate(values) if not isinstance(leaf, int)]
-    outputs: Any = None
-
-    def of_arrays(*arrays):
-        nonlocal outputs
-        whole = list(values)
-        for place, array in zip(places, arrays, strict=True):
-            whole[place] = array
-        args, kwargs = rebuild(whole)
-        out = fun(*args, **kwargs)
-        outputs = tree_flatten_with_path(out)
-        return out
-
-    arrays = [_jax.canonical(values[i]) for i in places]
-    graph = trace(of_arrays)(*arrays)
-    jaxpr = graph.jaxpr.jaxpr
-    edges = {v: names[i] for i, v in zip(places, jaxpr.invars, strict=True)}
-    name = getattr(fun, "__name__", "out").replace("<lambda>", "out")
-    for variable, (path, _) in zip(jaxpr.outvars, outputs[0], strict=True):
-        if not isinstance(variable, _jax.Literal):
-            edges.setdefault(variable, ".".join(filter(None, (name, path_name(path)))))
-    return graph, arrays, edges, outputs[1]
 
 
 def _run(
