@@ -338,6 +338,8 @@ def _pull_back(
         several, params, hidden = len(out) > 1, {}, _jax.closed_over_inputs(equation)
     if not several:
         (g_out,), (out,) = g_out, out
+    if step.rule.asks_what_is_active:
+        params = {**params, "active": step.active[hidden:]}
     answers = step.rule(g_out, out, *inputs[hidden:], **params)
     if not isinstance(answers, tuple | list):
         answers = (answers,)

@@ -15,7 +15,7 @@ What a rule may return, per input:
 An equation's parameters arrive as keywords; a rule names those that it reads.
 
 A primitive of several outputs hands its rule tuples `g` and `out`; an entry of `g` is `None`
-where no gradient arrives.
+where no gradient arrives. A rule with a keyword `active` is told which inputs are differentiated.
 """
 
 from __future__ import annotations
@@ -71,6 +71,12 @@ class Rule:
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             return None
         return tuple(p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY)
+
+    @cached_property
+    def asks_what_is_active(self) -> bool:
+        """Whether the function has a keyword `active`: which inputs are differentiated."""
+        parameter = inspect.signature(self.function).parameters.get("active")
+        return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
 
     @cached_property
     def positional(self) -> tuple[str, ...]:
@@ -190,20 +196,32 @@ class Rulebook:
     0.786
     """
 
-    __slots__ = ("__weakref__", "_contents", "_hash", "_replaced", "_rules", "_selects", "strict")
+    __slots__ = (
+        "__weakref__",
+        "_contents",
+        "_hash",
+        "_replaced",
+        "_rules",
+        "_selects",
+        "placement",
+        "strict",
+    )
 
     strict: bool
+    placement: Callable[..., Any] | None
 
     def __init__(
         self,
         rules: Mapping[str, AnyRule],
         replaced: Mapping[str | Selector, Rule] | None = None,
         strict: bool = False,
+        placement: Callable[..., Any] | None = None,
     ):
         set_once = super().__setattr__
         set_once("_rules", dict(rules))
         set_once("_replaced", dict(replaced or {}))
         set_once("strict", strict)
+        set_once("placement", placement)
         # The order of replacements matters, but not that of names between two selectors.
         ordered = list(self._replaced.items())
         selected = [(key, rule) for key, rule in ordered if isinstance(key, Selector)]
@@ -213,7 +231,8 @@ class Rulebook:
             if isinstance(key, str)
         ]
         set_once("_selects", bool(selected))
-        contents = (frozenset(self._rules.items()), frozenset(named), tuple(selected), strict)
+        said = (frozenset(self._rules.items()), frozenset(named), tuple(selected))
+        contents = (*said, strict, placement)
         set_once("_contents", contents)
         set_once("_hash", hash(contents))
 
@@ -279,7 +298,18 @@ class Rulebook:
             plain = function.function if isinstance(function, Rule) else function
             replaced.pop(key, None)  # the later replacement comes last
             replaced[key] = self._rule_for(key if isinstance(key, str) else "", plain)
-        return Rulebook(self._rules, replaced, self.strict if strict is None else strict)
+        strict = self.strict if strict is None else strict
+        return Rulebook(self._rules, replaced, strict, self.placement)
+
+    def with_placement(self, placement: Callable[..., Any]) -> Rulebook:
+        """The book that looks at the whole graph before it is differentiated.
+
+        Args:
+            placement: `(graph, book) -> graph` puts other equations, or equations that carry their
+                rules (placing.py), in place of some; a function that compares and hashes by what
+                it does.
+        """
+        return Rulebook(self._rules, self._replaced, self.strict, placement)
 
     def _rule_for(self, name: str, function: Callable[..., Any]) -> Rule:
         known = self._rules.get(name)
@@ -287,7 +317,7 @@ class Rulebook:
 
     def find(self, equation: Any) -> AnyRule | None:
         """The rule of an equation, `None` if the book has none."""
-        if self._selects and (rule := placing.carried(equation)):
+        if (self._selects or self.placement) and (rule := placing.carried(equation)):
             return rule
         name = self._name_of(_jax.function_name(equation), equation.primitive.name)
         return self._rules.get(equation.primitive.name) if name is None else self._replaced[name]
@@ -302,11 +332,16 @@ class Rulebook:
     def placed(self, graph: Any) -> Any:
         """The graph, its equations carrying the rules that selectors choose for them (placing.py).
 
+        Then as the book's placement leaves it.
+
         Raises:
             LookupError: a selector matches no node of the graph.
         """
-        if not self._selects:
-            return graph
+        if self._selects or self.placement:
+            graph = self._selected(graph)
+        return self.placement(graph, self) if self.placement else graph
+
+    def _selected(self, graph: Any) -> Any:
         whole = Graph(graph)
         selected = placing.selected(whole, self._replaced, self._name_at)
 

@@ -1,77 +1,25 @@
-"""Other rules for the same functions: rulebooks to give to `rules=`.
+"""Books that change a gradient on its way: through steps, and at nodes that hand their input on.
 
-Those without parameters are values, those with parameters functions that make one; equal parameters
-make equal books. g is the gradient at the output z of a node, x its input.
-
-The books for relu change `jax.nn.relu`, by its name, and a maximum of x and the number 0, as in
-`jnp.maximum(x, 0)`; every other maximum keeps its rule.
-
-`scale`, `reverse_gradient`, `clip` and `clip_norm` change a gradient on its way: at `where`, a key
-of `fungrad.rules.replace` to nodes of one input and one output of the same shape. Left alone, that
-is every edge which `fungrad.name` or `checkpoint_name` gave a name.
+`scale`, `reverse_gradient`, `clip`, `clip_norm` and `noise` change a gradient on its way: at
+`where`, a key of `fungrad.rules.replace` to nodes of one input and one output of the same shape.
+Left alone, that is every edge which `fungrad.name` or `checkpoint_name` gave a name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import jax
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.graph import Selector
-from fungrad.rulebook import Rule, Rulebook
+from fungrad.rulebook import Rulebook
 from fungrad.rules import default
 
-__all__ = [
-    "clip",
-    "clip_norm",
-    "deconvnet",
-    "guided_relu",
-    "reverse_gradient",
-    "scale",
-    "straight_through",
-]
-
-
-# --- Relu -------------------------------------------------------------------------------------
-
-
-def _of_relu(rule: Callable[..., Any]) -> Rulebook:
-    usual = default["max"]
-    assert isinstance(usual, Rule)
-
-    def maximum(g, z, x, y):
-        """z = max(x, y)        as relu's where x or y is the number 0, as usual elsewhere"""
-        if _is_zero(y):
-            return rule(g, z, x), None
-        return (None, rule(g, z, y)) if _is_zero(x) else usual(g, z, x, y)
-
-    return default.replace({"relu": rule, "max": maximum})
-
-
-def _is_zero(x: Any) -> bool:
-    """Whether an operand is the number 0 in the program: rules see such numbers as NumPy arrays."""
-    return isinstance(x, np.ndarray) and x.ndim == 0 and x == 0
-
-
-def _guided(g, z, x):
-    """z = max(x, 0)        g ↦ max(g, 0) · diag[x > 0]"""
-    return jnp.where((x > 0) & (g > 0), g, lax.full_like(g, 0))
-
-
-def _deconvolved(g, z, x):
-    """z = max(x, 0)        g ↦ max(g, 0)"""
-    return lax.max(g, lax.full_like(g, 0))
-
-
-guided_relu = _of_relu(_guided)
-"""Guided backpropagation: at relu, g ↦ max(g, 0) · diag[x > 0]  [springenberg2015]."""
-
-deconvnet = _of_relu(_deconvolved)
-"""The deconvolutional network's way back: at relu, g ↦ max(g, 0)  [zeiler2014]."""
+__all__ = ["clip", "clip_norm", "noise", "reverse_gradient", "scale", "straight_through"]
 
 
 # --- Steps ------------------------------------------------------------------------------------
@@ -179,3 +127,64 @@ def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise ValueError(f"{name} must be a positive number, got {value!r}")
     return float(value)
+
+
+# --- Noise ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Noisy:
+    """z = x        g ↦ g + σ n,  n ~ N(0, I)"""
+
+    deviation: float
+    key: tuple[int, ...]
+    generator: str
+
+    def __call__(self, g, z, x):
+        key = jax.random.wrap_key_data(jnp.array(self.key, jnp.uint32), impl=self.generator)
+        for value in (g, x):  # n is a function of the key and of these numbers
+            key = jax.random.fold_in(key, _digest(value))
+        return g + self.deviation * jax.random.normal(key, g.shape, g.dtype)
+
+
+def _digest(x: Any) -> Any:
+    """A number that any bit of x changes: Σ (2i + 1) · bits(xᵢ) modulo 2³²."""
+    bits = lax.bitcast_convert_type(x.ravel().astype(jnp.float32), jnp.uint32)
+    return jnp.sum(bits * (2 * lax.iota(jnp.uint32, bits.size) + 1), dtype=jnp.uint32)
+
+
+def noise(deviation: float, key: Any, where: str | Selector = "name") -> Rulebook:
+    """g ↦ g + σ n, n normal with deviation 1, at `where`, the named edges if left alone.
+
+    A rule has no state: n is a function of the key and of the numbers in g and x. So it is another
+    one at every node, in every iteration of a scan, for every example and at every step of a
+    descent, and the same again where all of these are the same [neelakantan2015].
+
+    Args:
+        deviation: σ, in units of g.
+        key: a key of `jax.random`, no tracer: it is part of the book, and of every cache's key.
+        where: as above.
+
+    Raises:
+        ValueError: `deviation` is not positive.
+        TypeError: `key` is no key, or a tracer.
+
+    >>> import fungrad as fg
+    >>> import jax
+    >>> book = fg.rulebooks.noise(0.1, jax.random.key(0))
+    >>> g = fg.grad(lambda x: 5 * fg.name(x, "h"), rules=book)(1.0)
+    >>> bool(g != 5), bool(abs(g - 5) < 1)
+    (True, True)
+    """
+    if _jax.is_tracer(key):
+        raise TypeError(
+            "key must be known when the book is made, got a tracer: make the book outside of jit "
+            "(the noise is another one at each step all the same, for it depends on the gradient)"
+        )
+    key = jax.random.key(key) if isinstance(key, int) else key
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    generator, data = str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()
+    return default.replace(
+        {where: _Noisy(_positive("deviation", deviation), tuple(data), generator)}
+    )
