@@ -1,4 +1,4 @@
-"""Ten photographs that come with scikit-image and scikit-learn, and a network that tells them apart.
+"""Ten photographs that come with scikit-image and scikit-learn; a network that tells them apart.
 
 No weights can be shipped, so the network learns in minutes: which photograph is this a piece of? It
 sees pieces of the left part of each photograph and is tested on pieces of the right part, which it
