@@ -290,6 +290,20 @@ def test_wrong_shapes_are_named(replacement, error, words):
         fg.replace(recurrent, {"c": replacement})(normal(0, 4, 2))
 
 
+def test_what_cannot_be_entered_is_left_out_beside_others():
+    def fun(x):
+        return jnp.sum(x.at[0].add(2 * x[1]) + 1)  # the scatter holds an addition of its own
+
+    x = normal(0, 3)
+    _, sums = fg.values(fun, fg.at(primitive="add"))(x)
+    assert [value.shape for value in sums.values()] == [(3,)]
+    (inner,) = [node for node in fg.trace(fun)(x) if node.path and node.primitive == "add"]
+    with pytest.raises(
+        NotImplementedError, match=f"'{inner.label}' is inside the 'scatter-add' at"
+    ):
+        fg.values(fun, inner.label)(x)
+
+
 def test_what_cannot_be_asked_is_said():
     x = normal(0, 2)
     for ask in (
@@ -367,3 +381,13 @@ def test_models_of_libraries_as_they_are():
             doubled = fg.replace(model, {relu: lambda h: 2 * h})(*args)
             # What follows is affine, f(2h) − f(h) = ∂f/∂h · h.
             assert_close(doubled - out, jnp.vdot(g[label], h))
+
+
+def test_numbers_that_are_attributes_of_a_model_stay_numbers():
+    """Equinox's dropout asks whether its rate is Python's 0."""
+    attention = eqx.nn.MultiheadAttention(1, 2, dtype=float, key=jax.random.key(0))
+    _, values = fg.values(lambda model, x: model(x, x, x), fg.at(function="softmax", index=-1))(
+        attention, normal(0, 3, 2)
+    )
+    (weights,) = values.values()
+    assert_close(weights.sum(-1), 1.0)

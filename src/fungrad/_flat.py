@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jax.tree_util import tree_flatten, tree_unflatten
+from jax.tree_util import GetAttrKey, tree_flatten, tree_flatten_with_path, tree_unflatten
 
 
 class Flat:
     """A function of the arrays among its arguments, `leaves`, that returns a list of arrays.
 
-    What is no array, such as a function in a model's tree, stays what it is. `restore` gives the
-    outputs their structure, once the function has been called.
+    What is no array, such as a function in a model's tree, stays what it is, and so do numbers of
+    Python's that are attributes, such as the rate of a dropout layer. `restore` gives the outputs
+    their structure, once the function has been called.
     """
 
     def __init__(self, fun: Callable[..., Any], args: Any, kwargs: Any):
         self.fun = fun
-        self.every, self.tree = tree_flatten((args, kwargs))
-        self.places = [i for i, x in enumerate(self.every) if _is_array(x)]
+        found, self.tree = tree_flatten_with_path((args, kwargs))
+        self.every = [leaf for _, leaf in found]
+        self.places = [i for i, (path, leaf) in enumerate(found) if _is_array(leaf, path)]
         self.leaves = [self.every[i] for i in self.places]
         self.out_tree: Any = None
 
@@ -35,5 +37,7 @@ class Flat:
         return tree_unflatten(self.out_tree, outputs)
 
 
-def _is_array(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") or isinstance(leaf, bool | int | float | complex)
+def _is_array(leaf: Any, path: Any) -> bool:
+    number = isinstance(leaf, bool | int | float | complex)
+    attribute = any(isinstance(key, GetAttrKey) for key in path)
+    return hasattr(leaf, "dtype") or (number and not attribute)

@@ -19,6 +19,9 @@ Where = Selector | str | None
 def selected(graph: Graph, where: Where, enters_while: bool) -> list[Node]:
     """The nodes, in program order; at least one, unless `where` is `None`.
 
+    Those that cannot be entered, such as the addition that a scatter does to each entry, are left
+    out beside others.
+
     Args:
         graph: that of a function.
         where: `None`: all that one may ask for.
@@ -27,21 +30,22 @@ def selected(graph: Graph, where: Where, enters_while: bool) -> list[Node]:
     Raises:
         LookupError: no node matches.
         ValueError: a node that matches is in a while loop, and may not be.
-        NotImplementedError: one is in another call that cannot be entered.
+        NotImplementedError: all that match are in calls that cannot be entered.
     """
     found = graph.find(where)
-    if where is not None:
-        for error in (_refusal(node, enters_while) for node in found):
-            if error is not None:
-                raise error
-        return found
-    depending = _depending(graph)
-    return [
-        node
-        for node in found
-        if _refusal(node, enters_while) is None
-        and (node.name is not None or (id(node) in depending and has_gradient(node)))
-    ]
+    refusals = [_refusal(node, enters_while) for node in found]
+    reached = [node for node, refusal in zip(found, refusals, strict=True) if refusal is None]
+    if where is None:
+        depending = _depending(graph)
+        return [
+            node
+            for node in reached
+            if node.name is not None or (id(node) in depending and has_gradient(node))
+        ]
+    for refusal in refusals:
+        if isinstance(refusal, ValueError) or (refusal is not None and not reached):
+            raise refusal
+    return reached
 
 
 def _refusal(node: Node, enters_while: bool) -> Exception | None:
