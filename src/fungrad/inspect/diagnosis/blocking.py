@@ -1,0 +1,219 @@
+"""Why a gradient ends where it is blocked, in words, and the usual cure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fungrad import _jax, costs
+from fungrad.graph import Node
+from fungrad.inspect.diagnosis import cures
+from fungrad.inspect.diagnosis.causes import Reason
+from fungrad.inspect.diagnosis.facts import functions_of
+from fungrad.inspect.diagnosis.trails import is_all_zero
+from fungrad.inspect.diagnosis.values import Gathered, Operation, Place, Value
+from fungrad.inspect.diagnosis.zeros import Block, random_like
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """Where a gradient ends, and why.
+
+    Attributes:
+        place: the operation to blame.
+        cause, cure: in words.
+        numbers: of what it reads, by what they are.
+    """
+
+    place: Place
+    cause: str
+    cure: str
+    numbers: dict[str, Any]
+
+
+def verdict_on(block: Block) -> Verdict:
+    """What is to blame: the operation itself, or what made the zeros that it multiplies by."""
+    part = block.part
+    place, inputs = part.place(), part.inputs
+    if block.kind == "zero slope":
+        for value in _factors(block):
+            made, given = _maker_of_zeros(value)
+            if made is not None:
+                cause, cure = _reason_of_zeros(made)
+                cause = f"{cause}; {_name(part.node)} multiplies by these zeros"
+                return Verdict(made.place, cause, cure, _numbers(made.inputs))
+            if given is not None:
+                what = given.name or "a constant"
+                cause = f"{_name(part.node)} multiplies by zero: {what} is zero everywhere"
+                return Verdict(place, cause, cures.NOT_ZERO, _numbers(inputs))
+    cause, cure = _reason(block)
+    return Verdict(place, cause, cure, _numbers(inputs))
+
+
+def _numbers(inputs: list[Value]) -> dict[str, Any]:
+    return {f"x{i}" if len(inputs) > 1 else "x": value.array for i, value in enumerate(inputs)}
+
+
+def _name(node: Node) -> str:
+    return node.callee or node.primitive
+
+
+# --- The zeros that an operation multiplies by ------------------------------------------------
+
+_PRODUCTS = (
+    "mul",
+    "div",
+    "dot_general",
+    "conv_general_dilated",
+    "ragged_dot",
+    "ragged_dot_general",
+)
+
+
+def _factors(block: Block) -> list[Value]:
+    """The other inputs of a product that are zero everywhere."""
+    if block.part.node.primitive not in _PRODUCTS:
+        return []
+    others = enumerate(block.part.inputs)
+    return [v for i, v in others if i != block.position and is_all_zero(v.array)]
+
+
+def _maker_of_zeros(value: Value) -> tuple[Operation | None, Value | None]:
+    """The operation that made an array of zeros, or what is zero without one, such as a weight."""
+    last = None
+    while True:
+        value = value.resolved()
+        op = value.op
+        if op is None:
+            return last, value
+        if isinstance(op, Gathered):
+            found = op.source(value.index, (0,) * np.ndim(value.array))
+            if found is None:
+                return last, value
+            value = found[0]
+            continue
+        if not costs.moves(op.place.node.equation):
+            last = op
+        zero = [i for i, v in enumerate(op.inputs) if is_all_zero(v.array)]
+        responsible = [i for i in zero if _matters(op, i, value.index)]
+        if not responsible:
+            return op, None
+        value = op.inputs[responsible[0]]
+
+
+def _matters(op: Operation, i: int, index: int) -> bool:
+    """Whether the output would not be zero but for one input."""
+    arrays = [value.array for value in op.inputs]
+    arrays[i] = random_like(arrays[i])
+    return not is_all_zero(op.run(*arrays)[index])
+
+
+def _reason_of_zeros(op: Operation) -> Reason:
+    node = op.place.node
+    inputs = [value.array for value in op.inputs]
+    if node.primitive in (*_PRODUCTS, "integer_pow", "pow", "square"):
+        return f"underflow: the result of {_name(node)} is too small", cures.WIDER_OR_SCALED
+    return _by_slope(node, inputs) or (
+        f"the result of {_name(node)} is zero everywhere",
+        cures.MOVE_OFF,
+    )
+
+
+# --- By operation -----------------------------------------------------------------------------
+
+_ROUNDING = ("floor", "ceil", "round", "rem", "sign")
+_COMPARING = ("eq", "ne", "lt", "le", "gt", "ge", "is_finite", "eq_to", "lt_to", "le_to")
+_SATURATING = ("tanh", "logistic", "erf", "erfc", "softmax", "log_softmax", "sigmoid", "logsumexp")
+_DYING = ("relu", "relu6", "relu_squared")
+_INDEXING = (
+    "gather", "slice", "dynamic_slice", "scatter", "dynamic_update_slice", "scatter-update",
+    "scatter_apply", "scatter_mul", "scatter_add",
+)  # fmt: skip
+
+
+def _reason(block: Block) -> Reason:
+    node = block.part.node
+    if block.kind == "branch":
+        index = int(np.asarray(block.part.inputs[0].array))
+        return f"branch {index} of the cond, which is taken, does not read it", cures.IN_BOTH
+    if block.kind == "no gradient":
+        return _without_gradient(node)
+    names = {_name(node), *functions_of(node)}
+    if block.kind == "cancels":
+        if saturated := names.intersection(_SATURATING):
+            return _saturated(sorted(saturated)[0])
+        return "the terms of its gradient cancel exactly", cures.NO_CANCEL
+    if block.kind == "underflow":
+        return _too_small(block)
+    inputs = [value.array for value in block.part.inputs]
+    found = _by_slope(node, inputs)
+    return found or (f"the slope of {_name(node)} is exactly 0 at these numbers", cures.MOVE_OFF)
+
+
+def _without_gradient(node: Node) -> Reason:
+    name = node.primitive
+    if name == "stop_gradient":
+        return "stop_gradient lets no gradient through", cures.LEAVE_OUT_STOP
+    if name in ("argmax", "argmin", "argsort", "top_k"):
+        return f"{name} returns positions, whose slope is 0 everywhere", cures.SOFTER
+    if name in _ROUNDING:
+        return f"{name} is a staircase, whose slope is 0 everywhere", cures.STRAIGHT_THROUGH
+    if name in _COMPARING:
+        what = "the comparison " + name
+        return f"{what} returns truth values, which have no gradient", cures.SOFTER
+    if name == "convert_element_type":
+        dtype = node.outputs[0].dtype
+        return f"the conversion to {dtype} cuts the gradient off", cures.STAY_FLOAT
+    return f"no gradient passes {_name(node)}", cures.STRAIGHT_THROUGH
+
+
+def _saturated(name: str) -> Reason:
+    return f"{name} is saturated: its slope is exactly 0 at these numbers", cures.UNSATURATE
+
+
+def _too_small(block: Block) -> Reason:
+    dtype = block.part.outputs[0].array.dtype if block.part.outputs else ""
+    cause = f"underflow: the gradient times the slope of {_name(block.part.node)} is less than the"
+    return f"{cause} least {dtype}, and becomes 0", cures.WIDER_OR_SCALED
+
+
+def _by_slope(node: Node, inputs: list[Any]) -> Reason | None:
+    """What an operation does to an input that no gradient gets back to."""
+    name, functions = node.primitive, [_name(node), *functions_of(node)]
+    for function in functions:
+        if function in _DYING:
+            return f"a dead {function}: its input is negative everywhere", cures.REVIVE
+        if function in ("clip", "hard_tanh", "clamp"):
+            return f"{function} is saturated: all entries are beyond its bounds", cures.WIDEN_CLIP
+        if function in _SATURATING:
+            return _saturated(function)
+    if name in ("max", "min", "clamp"):
+        return _cut_off(node, inputs)
+    if name == "select_n":
+        return "the where never takes this branch", cures.CHOOSE_IT
+    if name in ("exp", "exp2"):
+        return f"underflow: {name} of such numbers is 0", cures.LOG_SPACE
+    if name.replace("-", "_") in _INDEXING:
+        return f"{name} never reads an entry of it, or writes over all of them", cures.READ_ENTRY
+    if name in (*_ROUNDING, *_COMPARING, "convert_element_type", "stop_gradient"):
+        return _zero_by_step(node)
+    if name in ("integer_pow", "square", "abs", "pow", "cos", "sin", "cosh"):
+        return f"the input is where the slope of {name} is exactly 0", cures.MOVE_OFF
+    return None
+
+
+def _cut_off(node: Node, inputs: list[Any]) -> Reason:
+    """max(x, 0) is a relu; another bound clips."""
+    literals = [v for v in node.equation.invars if isinstance(v, _jax.Literal)]
+    if node.primitive == "max" and any(np.all(np.asarray(v.val) == 0) for v in literals):
+        return "a dead relu, max(x, 0): its input is negative everywhere", cures.REVIVE
+    if literals:
+        word = "below" if node.primitive == "max" else "above"
+        return f"saturated: all entries are {word} the bound of {node.primitive}", cures.WIDEN_CLIP
+    return f"{node.primitive} takes the other input everywhere", cures.WIDEN_CLIP
+
+
+def _zero_by_step(node: Node) -> Reason:
+    return f"the result of {_name(node)} is zero everywhere", cures.STRAIGHT_THROUGH

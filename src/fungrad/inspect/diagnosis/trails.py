@@ -1,0 +1,122 @@
+"""Where an entry that is not finite was born: blame, followed from a result to its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from fungrad import costs
+from fungrad.inspect.diagnosis.values import (
+    Entry,
+    Gathered,
+    Operation,
+    Value,
+    is_inexact,
+    is_numeric,
+    not_finite,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """An entry of a value, on the way from a result to the origin."""
+
+    value: Value
+    entry: Entry
+
+    @property
+    def op(self) -> Operation | None:
+        return self.value.op
+
+    @cached_property
+    def number(self) -> Any:
+        return np.asarray(self.value.array)[self.entry]
+
+    @property
+    def is_nan(self) -> bool:
+        return bool(np.isnan(self.number))
+
+    @property
+    def moves(self) -> bool:
+        """Whether the operation that made it only put it there."""
+        op = self.op
+        if op is None or isinstance(op, Gathered):
+            return True
+        name = op.place.node.primitive
+        return costs.moves(op.place.node.equation) or name in ("select_n", "convert_element_type")
+
+
+@dataclass(frozen=True, eq=False)
+class Trail:
+    """The way of a NaN or an infinity, from a result back to where it was born.
+
+    Attributes:
+        marks: the entries on the way, that of the result first.
+    """
+
+    marks: Sequence[Mark]
+
+    @property
+    def end(self) -> Mark:
+        """The argument, the constant or the output of an operation that is its beginning."""
+        return self.marks[-1]
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the function was given it: as an argument, or as a constant of its own."""
+        return self.end.op is None
+
+    @cached_property
+    def birth(self) -> Mark | None:
+        """The entry that an operation is to blame for; `None` if nothing was computed at all.
+
+        An infinity that was given, a mask of -inf, is no offence: what first made a NaN of it is,
+        or what first computed with it.
+        """
+        computed = [mark for mark in self.marks if mark.op is not None]
+        if not self.is_given:
+            return computed[-1]
+        if not self.end.is_nan:
+            made = [m for m, n in zip(self.marks, self.marks[1:], strict=False) if m.is_nan]
+            if made:
+                return made[-1]
+        own = [mark for mark in computed if not mark.moves]
+        return (own or computed or [None])[-1]
+
+    @property
+    def is_harmless(self) -> bool:
+        """Whether an infinity was given and only put elsewhere: a mask that the output shows."""
+        moved = all(mark.moves for mark in self.marks if mark.op is not None)
+        return self.is_given and moved and not self.end.is_nan
+
+
+def follow(value: Value, entry: Entry) -> Trail:
+    """The trail that ends at `value[entry]`, which is not finite."""
+    marks = [Mark(value.resolved(), entry)]
+    while (op := marks[-1].op) is not None:
+        found = op.source(marks[-1].value.index, marks[-1].entry)
+        if found is None:
+            break
+        value, entry = found
+        value = value.resolved()
+        if not not_finite(value.array)[entry]:  # compiled otherwise than recorded
+            break
+        marks.append(Mark(value, entry))
+    return Trail(marks)
+
+
+def worst_entries(array: Any, count: int = 4) -> list[Entry]:
+    """Some entries that are not finite, spread over the array."""
+    mask = not_finite(array)
+    places = np.flatnonzero(mask)
+    chosen = places[np.unique(np.linspace(0, len(places) - 1, count).round().astype(int))]
+    return [tuple(int(e) for e in np.unravel_index(p, mask.shape)) for p in chosen]
+
+
+def is_all_zero(x: Any) -> bool:
+    """Whether a float array, of one entry at least, is exactly zero."""
+    return is_inexact(x) and is_numeric(x) and x.size > 0 and not np.any(np.asarray(x != 0))

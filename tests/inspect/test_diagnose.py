@@ -1,0 +1,36 @@
+"""fg.diagnose names the line, the iteration, the example and the branch of what is wrong."""
+
+import os
+
+import pytest
+
+import fungrad as fg
+from tests.inspect import sick, sound
+
+
+def by_name(cases):
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.fun.__name__)
+
+
+def check(case, found):
+    assert not found.healthy
+    told = str(found)
+    where = os.path.basename(case.fun.__code__.co_filename)
+    assert (os.path.basename(found.file), found.line) == (where, case.line), told
+    assert (found.iteration, found.example, found.branch) == case[3:6], told
+    assert case.backward in (None, found.is_backward), told
+    assert case.says in told, told
+    assert "<table>" in found._repr_html_()
+
+
+@by_name(sick.CASES)
+def test_origin_of_nan_and_infinity(case):
+    check(case, fg.diagnose(case.fun)(*case.args))
+
+
+@by_name(sound.CASES)
+def test_no_alarm_without_harm(case):
+    found = fg.diagnose(case.fun)(*case.args)
+    assert found.healthy, str(found)
+    assert (found.cause, found.line, found.node, found.iteration) == (None,) * 4
+    assert found.word
