@@ -167,3 +167,13 @@ def test_to_jax_they_are_linear_and_identities(primitive):
     ):
         np.testing.assert_array_equal(found, x)
     np.testing.assert_array_equal(jax.hessian(lambda x: jnp.sum(same(x) ** 2))(x), 2 * np.eye(3))
+
+
+def test_a_checkpoint_repeats_a_marked_call_once():
+    """A policy's cut is made once, around the mark."""
+
+    def twice(x):
+        return jnp.exp(lax.composite(jnp.exp, "a.name")(x))
+
+    _, pullback = fg.vjp(jax.checkpoint(twice), x)
+    assert str(jax.make_jaxpr(pullback)(x)).count("= exp ") == 2
