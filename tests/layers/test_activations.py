@@ -20,6 +20,13 @@ def logistic(x):
     return 1 / (1 + np.exp(-x))
 
 
+def inner(x):
+    """The argument of the hyperbolic tangent in gelu's approximation."""
+    return np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+
+
+ALPHA = 1.6732632423543772  # selu's
+
 # The function and its derivative, written out.
 FORMULAS = {
     "identity": (lambda x: x, np.ones_like),
@@ -32,6 +39,21 @@ FORMULAS = {
     "gelu": (
         lambda x: x * normal_distribution(x),
         lambda x: normal_distribution(x) + x * np.exp(-x * x / 2) / math.sqrt(2 * math.pi),
+    ),
+    "selu": (
+        lambda x: 1.0507009873554805 * np.where(x > 0, x, ALPHA * np.expm1(np.minimum(x, 0))),
+        lambda x: 1.0507009873554805 * np.where(x > 0, 1, ALPHA * np.exp(np.minimum(x, 0))),
+    ),
+    "gelu_tanh": (
+        lambda x: 0.5 * x * (1 + np.tanh(inner(x))),
+        lambda x: (
+            0.5 * (1 + np.tanh(inner(x)))
+            + 0.5 * x * (1 - np.tanh(inner(x)) ** 2) * np.sqrt(2 / np.pi) * (1 + 0.134145 * x**2)
+        ),
+    ),
+    "quick_gelu": (
+        lambda x: x * logistic(1.702 * x),
+        lambda x: logistic(1.702 * x) * (1 + 1.702 * x * logistic(-1.702 * x)),
     ),
     "silu": (
         lambda x: x * logistic(x),
@@ -79,7 +101,13 @@ def test_complex(name):
 
 @pytest.mark.parametrize(
     ("f", "at_zero"),
-    [(layers.relu, 0.0), (layers.leaky_relu, 1.0), (layers.elu, 1.0), (layers.step, 0.0)],
+    [
+        (layers.relu, 0.0),
+        (layers.leaky_relu, 1.0),
+        (layers.elu, 1.0),
+        (layers.selu, 1.0507009873554805 * ALPHA),
+        (layers.step, 0.0),
+    ],
 )
 def test_kinks_are_those_of_jax(f, at_zero):
     assert fg.grad(f)(0.0) == jax.grad(f)(0.0) == at_zero
@@ -89,8 +117,7 @@ def test_options():
     x = jnp.asarray(X)
     assert_close(layers.leaky_relu(x, slope=0.2), np.maximum(X, 0.2 * X))
     assert_close(layers.elu(x, alpha=2.0)[0], jnp.array(2 * math.expm1(X[0])))
-    tanh_form = 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X**3)))
-    assert_close(layers.gelu(x, approximate=True), tanh_form)
+    assert_close(layers.gelu(x, approximate=True), layers.gelu_tanh(x))
 
 
 def test_far_from_zero_nothing_overflows():

@@ -1,3 +1,5 @@
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,10 +114,10 @@ def test_dtypes_are_kept():
     assert_keeps_dtype(layers.layer_norm, x, scale, shift)
     assert_keeps_dtype(lambda x: layers.group_norm(x, groups=2), x)
     for dtype in (jnp.float32, jnp.bfloat16):
-        start = layers.initial_statistics(6, jnp.float32)
-        for train in (True, False):
+        for kept, train in itertools.product((jnp.bfloat16, jnp.float32, float), (True, False)):
+            start = layers.initial_statistics(6, kept)
             z, state = layers.batch_norm(x.astype(dtype), None, None, start, train=train)
-            assert (z.dtype, state.mean.dtype, state.variance.dtype) == (dtype, *[jnp.float32] * 2)
+            assert (z.dtype, state.mean.dtype, state.variance.dtype) == (dtype, kept, kept)
 
 
 def test_half_precision_does_not_lose_the_variance():

@@ -87,6 +87,19 @@ def elu(x, *, alpha=1.0):
     return jax.nn.elu(floating("x", x), alpha)
 
 
+def selu(x):
+    """z = λ x where x > 0, else λ α (eˣ − 1)        ∂z/∂x = λ diag(1 where x > 0, else α eˣ)
+
+    With λ ≈ 1.0507 and α ≈ 1.6733, mean 0 and variance 1 are a fixed point from layer to layer.
+
+    >>> bool(jnp.allclose(selu(jnp.array([-1.0, 2.0])), jnp.array([-1.111331, 2.101402])))
+    True
+
+    Source: [klambauer2017].
+    """
+    return jax.nn.selu(floating("x", x))
+
+
 def gelu(x, *, approximate=False):
     """z = x Φ(x), Φ the normal distribution function.        ∂z/∂x = diag(Φ(x) + x φ(x))
 
@@ -100,6 +113,31 @@ def gelu(x, *, approximate=False):
     Source: [hendrycks2016].
     """
     return jax.nn.gelu(floating("x", x), approximate=approximate)
+
+
+def gelu_tanh(x):
+    """z = x Φ(x) with Φ(x) ≈ ½ (1 + tanh(√(2/π) (x + 0.044715 x³))), `gelu` with approximate=True.
+
+    >>> bool(jnp.allclose(gelu_tanh(jnp.array([-1.0, 1.0])), jnp.array([-0.158808, 0.841192])))
+    True
+
+    Source: [hendrycks2016].
+    """
+    return gelu(x, approximate=True)
+
+
+def quick_gelu(x):
+    """z = x σ(a x), a = 1.702, the cheap `gelu` of CLIP.    ∂z/∂x = diag(s (1 + a x (1 − s)))
+
+    with s = σ(a x).
+
+    >>> bool(jnp.allclose(quick_gelu(jnp.array([-1.0, 1.0])), jnp.array([-0.154204, 0.845796])))
+    True
+
+    Source: [hendrycks2016], section 2.
+    """
+    x = floating("x", x)
+    return x * lax.logistic(1.702 * x)
 
 
 def silu(x):
@@ -184,6 +222,9 @@ def log_softmax(x, *, axis=-1):
 
 activations = {
     function.__name__: function
-    for function in (identity, relu, leaky_relu, elu, gelu, silu, tanh, sigmoid, softplus, step)
+    for function in (
+        *(identity, relu, leaky_relu, elu, selu, gelu, gelu_tanh, quick_gelu),
+        *(silu, tanh, sigmoid, softplus, step),
+    )
 }
 """The elementwise activations by name, for configurations."""

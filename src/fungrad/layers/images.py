@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +19,9 @@ from fungrad._arguments import describe, floating, has_shape, inexact
 _IMAGES = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(x, W, b=None, *, stride=1, padding="SAME", dilation=1, groups=1):
+def conv(
+    x, W, b=None, *, stride: Any = 1, padding: Any = "SAME", dilation: Any = 1, groups: int = 1
+):
     """z[i, j, o] = b[o] + Σ_{u,v,c} W[u, v, c, o] x[s i + δ u − p, s j + δ v − p, c]
 
     with stride s, dilation δ and padding p; x is 0 outside. (A cross-correlation: W is not
@@ -76,7 +79,7 @@ def conv(x, W, b=None, *, stride=1, padding="SAME", dilation=1, groups=1):
 # ---------------------------------------------------------------------------- pooling
 
 
-def max_pool(x, window=2, *, stride=None, padding="VALID"):
+def max_pool(x, window: Any = 2, *, stride: Any = None, padding: Any = "VALID"):
     """z[i, j, c] = max over the window of x[., ., c]        ∂z/∂x = 1 at the maximum
 
     Padding never wins. Of several equal maxima the first in row-major order takes the gradient.
@@ -102,7 +105,7 @@ def max_pool(x, window=2, *, stride=None, padding="VALID"):
     return _pool(x, window, stride, padding, -jnp.inf, lax.max)
 
 
-def avg_pool(x, window=2, *, stride=None, padding="VALID"):
+def avg_pool(x, window: Any = 2, *, stride: Any = None, padding: Any = "VALID"):
     """z[i, j, c] = mean over the window of x[., ., c]        ∂z/∂x = 1 / its number of pixels
 
     Padding does not count: the mean is that of the image's own pixels.

@@ -138,7 +138,9 @@ def batch_norm(x, scale, shift, state, *, train, momentum=0.9, epsilon=1e-5):
     for name, value in zip(Statistics._fields, state, strict=True):
         has_shape(f"state.{name}", value, x.shape[-1:], "(one number per channel of x)")
     if not train:
-        normal = (widened(x) - state.mean) * lax.rsqrt(state.variance + epsilon)
+        wide = widened(x)
+        mean, variance = (value.astype(wide.dtype) for value in state)
+        normal = (wide - mean) * lax.rsqrt(variance + epsilon)
         return _affine(normal.astype(x.dtype), scale, shift), state
     count = x.size // x.shape[-1]
     if count < 2:

@@ -1,14 +1,140 @@
-"""A small convolutional network for small images."""
+"""Convolutions with a batch norm after them, and a small network for small images."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from fungrad import graph, layers
 from fungrad.models.model import Linear, Model, activation_of, initial_linear, positive
+
+
+class BatchNorm(NamedTuple):
+    """The parameters of `fungrad.layers.batch_norm`, and its state.
+
+    Attributes:
+        scale: [C].
+        shift: [C].
+        statistics: the running mean and variance; no gradient trains them, see `renewed`.
+    """
+
+    scale: jax.Array
+    shift: jax.Array
+    statistics: layers.Statistics
+
+
+class ConvNorm(NamedTuple):
+    """The parameters of a convolution and of the batch norm after it.
+
+    Attributes:
+        conv: `Linear`, its W [h, w, n, m].
+        norm: `BatchNorm`, or None.
+    """
+
+    conv: Linear
+    norm: BatchNorm | None
+
+
+def initial_conv_norm(key, size, inputs, outputs, *, bias=False, norm=True, dtype=float):
+    """W [size, size, inputs, outputs] by He's normal, b = 0, γ = 1, β = 0. [he2015]"""
+    W = jax.nn.initializers.he_normal()(key, (size, size, inputs, outputs), dtype)
+    zeros, ones = jnp.zeros(outputs, dtype), jnp.ones(outputs, dtype)
+    return ConvNorm(
+        Linear(W, zeros if bias else None),
+        BatchNorm(ones, zeros, layers.initial_statistics(outputs, dtype)) if norm else None,
+    )
+
+
+class Normalizer:
+    """Batch norms of one forward pass: at test time by the running statistics, or in training.
+
+    Attributes:
+        train: whether each norm uses the batch's own statistics.
+        seen: each norm's next statistics, in the order of the norms.
+    """
+
+    def __init__(self, train):
+        self.train, self.seen = train, []
+
+    def __call__(self, x, norm, *, epsilon=1e-5):
+        z, statistics = layers.batch_norm(
+            x, norm.scale, norm.shift, norm.statistics, train=self.train, epsilon=epsilon
+        )
+        self.seen.append(statistics)
+        return z
+
+    def conv(self, x, part, **options):
+        """`fungrad.layers.conv` and the norm after it, where there is one, of a `ConvNorm`."""
+        z = layers.conv(x, *part.conv, **options)
+        return z if part.norm is None else self(z, part.norm)
+
+    def result(self, scores):
+        """The scores; in training the pair of scores and statistics."""
+        return (scores, tuple(self.seen)) if self.train else scores
+
+
+def renewed(params, statistics):
+    """The parameters with the running statistics that `apply(params, x, train=True)` gave.
+
+        (loss, statistics), g = fg.value_and_grad(cost, has_aux=True)(params)
+        params = models.renewed(jax.tree.map(lambda p, g: p - 0.1 * g, params, g), statistics)
+
+    In training the scores do not depend on the running statistics, so their gradient is zero; they
+    follow the batches instead, see `fungrad.layers.batch_norm`.
+
+    Args:
+        params: parameters of `vgg` or `resnet`.
+        statistics: one `fungrad.layers.Statistics` per batch norm, in order.
+
+    Returns:
+        params with these statistics.
+
+    Raises:
+        ValueError: not as many statistics as there are batch norms.
+
+    >>> from fungrad import models
+    >>> apply, params = models.shapes("resnet", 18)
+    >>> x = jnp.ones((4, 64, 64, 3))
+    >>> scores, statistics = jax.eval_shape(lambda params: apply(params, x, train=True), params)
+    >>> scores.shape, len(statistics), renewed(params, statistics) == params
+    ((4, 1000), 20, True)
+
+    Source: [ioffe2015].
+    """
+
+    def is_state(node):
+        return isinstance(node, layers.Statistics)
+
+    leaves, structure = jax.tree.flatten(params, is_leaf=is_state)
+    places = [place for place, leaf in enumerate(leaves) if is_state(leaf)]
+    if len(places) != len(statistics):
+        raise ValueError(
+            f"statistics must hold one entry per batch norm of params, {len(places)}, "
+            f"got {len(statistics)}"
+        )
+    for place, entry in zip(places, statistics, strict=True):
+        leaves[place] = layers.Statistics(*entry)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def count(params):
+    """The number of parameters: of all arrays but running statistics, which are not trained.
+
+    Args:
+        params: any tree of arrays, or of their shapes as `jax.eval_shape` or `shapes` gives them.
+
+    Returns:
+        the number.
+
+    >>> from fungrad import models
+    >>> count(models.shapes("mlp", (4, 16, 3))[1])
+    131
+    """
+    leaves = jax.tree.leaves(params, is_leaf=lambda node: isinstance(node, layers.Statistics))
+    return sum(math.prod(p.shape) for p in leaves if not isinstance(p, layers.Statistics))
 
 
 def cnn(image=(8, 8, 1), channels=(32, 64), outputs=10, *, activation="relu", key, dtype=float):

@@ -1,4 +1,4 @@
-"""What the models share: a function that knows its configuration, and first parameters."""
+"""What the models share: a function that knows its configuration, and parameters."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from fungrad import layers
+from fungrad._arguments import describe, floating
 
 
 class Model:
     """A model's `apply`: a pure function `(params, x) -> scores` that knows its configuration.
+
+    CLIP takes images and tokens, `(params, images, tokens)`.
 
     Models of equal configurations are equal and hash alike, so a model can be a static argument
     of `jax.jit`.
@@ -24,7 +27,7 @@ class Model:
     6.0
     """
 
-    def __init__(self, function: Callable[[Any, Any], Any], **config: Any):
+    def __init__(self, function: Callable[..., Any], **config: Any):
         self._function = function
         self._config = config
         self.__name__ = config["name"]
@@ -33,18 +36,25 @@ class Model:
     def config(self) -> dict[str, Any]:
         return dict(self._config)
 
-    def __call__(self, params: Any, x: Any) -> Any:
-        return self._function(params, x)
+    def __call__(self, params: Any, *inputs: Any, **options: Any) -> Any:
+        return self._function(params, *inputs, **options)
 
     def __eq__(self, other: Any) -> bool:
         return isinstance(other, Model) and self._config == other._config
 
     def __hash__(self) -> int:
-        return hash(tuple(self._config.items()))
+        return hash(_frozen(self._config))
 
     def __repr__(self) -> str:
         options = [f"{name}={value!r}" for name, value in self._config.items() if name != "name"]
         return f"{self.__name__}({', '.join(options)})"
+
+
+def _frozen(value):
+    """The value with tuples in the place of dictionaries, which have no hash."""
+    if isinstance(value, dict):
+        return tuple((name, _frozen(entry)) for name, entry in value.items())
+    return value
 
 
 class Linear(NamedTuple):
@@ -52,20 +62,46 @@ class Linear(NamedTuple):
 
     Attributes:
         W: [m, n], or [h, w, n, m] of a convolution.
-        b: [m].
+        b: [m], or None for no bias.
     """
 
     W: jax.Array
-    b: jax.Array
+    b: jax.Array | None
 
 
-def initial_linear(key, outputs, inputs, *, initializer=None, dtype=float):
+class Norm(NamedTuple):
+    """The parameters of `fungrad.layers.layer_norm`.
+
+    Attributes:
+        scale: [n].
+        shift: [n].
+    """
+
+    scale: jax.Array
+    shift: jax.Array
+
+
+def initial_linear(key, outputs, inputs, *, bias=True, initializer=None, dtype=float):
     """W [outputs, inputs] drawn by the initializer, b = 0.
 
     The default keeps the variance of what flows through ReLU layers: w ~ N(0, 2/n). [he2015]
     """
     draw = initializer or jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2)
-    return Linear(draw(key, (outputs, inputs), dtype), jnp.zeros(outputs, dtype))
+    b = jnp.zeros(outputs, dtype) if bias else None
+    return Linear(draw(key, (outputs, inputs), dtype), b)
+
+
+def initial_head(key, outputs, inputs, *, bias=True, dtype=float):
+    """The linear layer of the scores, or None where the model has no scores."""
+    if outputs is None:
+        return None
+    positive("outputs", outputs)
+    return initial_linear(key, outputs, inputs, bias=bias, dtype=dtype)
+
+
+def initial_norm(width, dtype=float):
+    """γ = 1, β = 0."""
+    return Norm(jnp.ones(width, dtype), jnp.zeros(width, dtype))
 
 
 def activation_of(activation):
@@ -83,3 +119,23 @@ def positive(name, *sizes):
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError(f"{name} must be positive integers, got {', '.join(map(repr, sizes))}")
     return tuple(sizes)
+
+
+def whether(name, value):
+    """The value, refused unless it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def in_format_of(parameter, x, image):
+    """The images in the parameter's dtype; refused unless they are [..., H, W, C] of that size.
+
+    A size that is None may be any.
+    """
+    x = floating("x", x)
+    wanted = ", ".join("any" if size is None else str(size) for size in image)
+    sizes = zip(x.shape[-3:], image, strict=False)
+    if x.ndim < 3 or any(size not in (given, None) for given, size in sizes):
+        raise ValueError(f"x must be images [..., H, W, C] of ({wanted}), got {describe(x)}")
+    return x.astype(parameter.dtype)

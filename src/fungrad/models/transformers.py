@@ -1,4 +1,4 @@
-"""A small transformer that classifies columns of numbers."""
+"""Blocks of attention and linear layers, and a small transformer of columns of numbers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from fungrad import graph, layers
-from fungrad.models.model import Linear, Model, activation_of, initial_linear, positive
-
-
-class Norm(NamedTuple):
-    """The parameters of `fungrad.layers.layer_norm`."""
-
-    scale: jax.Array
-    shift: jax.Array
+from fungrad.models.model import (
+    Linear,
+    Model,
+    Norm,
+    activation_of,
+    initial_linear,
+    initial_norm,
+    positive,
+)
 
 
 class Block(NamedTuple):
@@ -24,14 +25,45 @@ class Block(NamedTuple):
     Attributes:
         norms: before the attention, and before the two linear layers.
         attention: query, key, value and output of `fungrad.layers.multi_head_attention`.
-        enter: the first linear layer, [2d, d].
-        leave: the second, [d, 2d].
+        enter: the first linear layer, [e, d]; e = 2d in `attention`, 4d in larger models.
+        leave: the second, [d, e].
     """
 
     norms: tuple[Norm, Norm]
     attention: tuple[Linear, Linear, Linear, Linear]
     enter: Linear
     leave: Linear
+
+
+def initial_block(keys, width, hidden, *, attention_bias=True, dtype=float):
+    """A `Block` of d = width and e = hidden; it takes six keys of the iterator."""
+
+    def linear(m, n, bias=True):
+        return initial_linear(next(keys), m, n, bias=bias, dtype=dtype)
+
+    query, look, value = (linear(width, width, attention_bias) for _ in range(3))
+    return Block(
+        norms=(initial_norm(width, dtype), initial_norm(width, dtype)),
+        attention=(query, look, value, linear(width, width)),
+        enter=linear(hidden, width),
+        leave=linear(width, hidden),
+    )
+
+
+def apply_block(h, block, *, heads, activation, epsilon=1e-5, causal=False):
+    """h + attention(norm(h)), then h + W₂ f(W₁ norm(h) + b₁) + b₂, for h [..., T, d].
+
+    The two parts lie in the scopes "attention" and "mlp".
+
+    Source: [vaswani2017]; norms before the layers [xiong2020].
+    """
+    first, second = block.norms
+    with jax.named_scope("attention"):
+        normal = layers.layer_norm(h, *first, epsilon=epsilon)
+        h = h + layers.multi_head_attention(normal, *block.attention, heads=heads, causal=causal)
+    with jax.named_scope("mlp"):
+        normal = layers.layer_norm(h, *second, epsilon=epsilon)
+        return h + layers.linear(activation(layers.linear(normal, *block.enter)), *block.leave)
 
 
 class Transformer(NamedTuple):
@@ -112,23 +144,12 @@ def attention(
     keys = iter(jax.random.split(key, 3 + 6 * blocks))
     draw = jax.nn.initializers.he_normal(in_axis=-1, out_axis=-2, batch_axis=0)
 
-    def linear(m, n):
-        return initial_linear(next(keys), m, n, dtype=dtype)
-
-    def norm():
-        return Norm(jnp.ones(width, dtype), jnp.zeros(width, dtype))
-
-    def block():
-        query, key, value, output = (linear(width, width) for _ in range(4))
-        enter, leave = linear(2 * width, width), linear(width, 2 * width)
-        return Block((norm(), norm()), (query, key, value, output), enter, leave)
-
     params = Transformer(
         embedding=draw(next(keys), (tokens, width, inputs // tokens), dtype),
         place=0.1 * jax.random.normal(next(keys), (tokens, width), dtype),
-        blocks=tuple(block() for _ in range(blocks)),
-        norm=norm(),
-        output=linear(outputs, width),
+        blocks=tuple(initial_block(keys, width, 2 * width, dtype=dtype) for _ in range(blocks)),
+        norm=initial_norm(width, dtype),
+        output=initial_linear(next(keys), outputs, width, dtype=dtype),
     )
 
     def forward(params, x):
@@ -138,19 +159,8 @@ def attention(
         h = jnp.einsum("...tc,tdc->...td", parts, params.embedding) + params.place
         for number, block in enumerate(params.blocks):
             with jax.named_scope(f"block{number}"):
-                h = graph.name(_block(h, block, heads, f), f"h{number + 1}")
+                h = graph.name(apply_block(h, block, heads=heads, activation=f), f"h{number + 1}")
         mean = layers.layer_norm(h.mean(axis=-2), *params.norm)
         return graph.name(layers.linear(mean, *params.output), "logits")
 
     return Model(forward, name="attention", **sizes, activation=activation), params
-
-
-def _block(h, block, heads, f):
-    first, second = block.norms
-    with jax.named_scope("attention"):
-        h = h + layers.multi_head_attention(
-            layers.layer_norm(h, *first), *block.attention, heads=heads
-        )
-    with jax.named_scope("mlp"):
-        inner = f(layers.linear(layers.layer_norm(h, *second), *block.enter))
-        return h + layers.linear(inner, *block.leave)
