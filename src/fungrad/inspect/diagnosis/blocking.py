@@ -45,7 +45,7 @@ def verdict_on(block: Block) -> Verdict:
                 cause = f"{cause}; {_name(part.node)} multiplies by these zeros"
                 return Verdict(made.place, cause, cure, _numbers(made.inputs))
             if given is not None:
-                what = given.name or "a constant"
+                what = f"the argument {given.name}" if given.is_argument else given.name
                 cause = f"{_name(part.node)} multiplies by zero: {what} is zero everywhere"
                 return Verdict(place, cause, cures.NOT_ZERO, _numbers(inputs))
     cause, cure = _reason(block)
@@ -70,14 +70,19 @@ _PRODUCTS = (
     "ragged_dot",
     "ragged_dot_general",
 )
+_POWERS = ("integer_pow", "square", "pow")
 
 
 def _factors(block: Block) -> list[Value]:
-    """The other inputs of a product that are zero everywhere."""
-    if block.part.node.primitive not in _PRODUCTS:
-        return []
-    others = enumerate(block.part.inputs)
-    return [v for i, v in others if i != block.position and is_all_zero(v.array)]
+    """What the slope is made of, if it is zero everywhere: a product's other inputs, and what a
+    power is taken of, unless the function was given that."""
+    name, inputs = block.part.node.primitive, block.part.inputs
+    if name in _PRODUCTS:
+        others = inputs[: block.position] + inputs[block.position + 1 :]
+        return [value for value in others if is_all_zero(value.array)]
+    if name in _POWERS and is_all_zero(inputs[0].array):
+        return [] if _maker_of_zeros(inputs[0])[0] is None else [inputs[0]]
+    return []
 
 
 def _maker_of_zeros(value: Value) -> tuple[Operation | None, Value | None]:
@@ -113,7 +118,7 @@ def _matters(op: Operation, i: int, index: int) -> bool:
 def _reason_of_zeros(op: Operation) -> Reason:
     node = op.place.node
     inputs = [value.array for value in op.inputs]
-    if node.primitive in (*_PRODUCTS, "integer_pow", "pow", "square"):
+    if node.primitive in (*_PRODUCTS, *_POWERS):
         return f"underflow: the result of {_name(node)} is too small", cures.WIDER_OR_SCALED
     return _by_slope(node, inputs) or (
         f"the result of {_name(node)} is zero everywhere",
@@ -141,6 +146,8 @@ def _reason(block: Block) -> Reason:
     if block.kind == "no gradient":
         return _without_gradient(node)
     names = {_name(node), *functions_of(node)}
+    if node.primitive in ("sub", "div") and block.kind == "zero slope":
+        return "the terms of its gradient cancel exactly", cures.NO_CANCEL
     if block.kind == "cancels":
         if saturated := names.intersection(_SATURATING):
             return _saturated(sorted(saturated)[0])
@@ -156,7 +163,7 @@ def _without_gradient(node: Node) -> Reason:
     name = node.primitive
     if name == "stop_gradient":
         return "stop_gradient lets no gradient through", cures.LEAVE_OUT_STOP
-    if name in ("argmax", "argmin", "argsort", "top_k"):
+    if name in ("argmax", "argmin", "sort", "top_k"):
         return f"{name} returns positions, whose slope is 0 everywhere", cures.SOFTER
     if name in _ROUNDING:
         return f"{name} is a staircase, whose slope is 0 everywhere", cures.STRAIGHT_THROUGH

@@ -88,7 +88,6 @@ class CustomVJP(Part):
 
     def run(self) -> list[Value]:
         takes = self.frame.takes(self.equation)
-        types = [v.aval for v in self.equation.invars]
         sizes: list[int] = []
 
         def forward(*inputs):
@@ -96,8 +95,8 @@ class CustomVJP(Part):
             sizes[:] = [len(outputs)]
             return [*outputs, *residuals]
 
-        graph = _jax.trace(forward, types)
-        level, inactive = level_inside(graph, self.node), [False] * len(types)
+        graph = _jax.trace_at(forward, [value.array for value in self.inputs])
+        level, inactive = level_inside(graph, self.node), [False] * len(takes)
         written = Frame(level, self.inputs, inactive, self.within)
         self.residuals = written.outputs[sizes[0] :]
         return written.outputs[: sizes[0]]
@@ -114,7 +113,7 @@ class CustomVJP(Part):
             there[:] = [answer is not None for answer in answers]
             return [answer for answer in answers if answer is not None]
 
-        graph = _jax.trace(backward, [_jax.type_of(value.array) for value in known])
+        graph = _jax.trace_at(backward, [value.array for value in known])
         where = replace(self.within, is_backward=True)
         written = Frame(level_inside(graph, self.node), known, [False] * len(known), where)
         answers = iter(written.outputs)

@@ -61,6 +61,8 @@ class Search:
 
     def blocks(self, frame: Frame, variable: Any, mask: np.ndarray, outside: _Outside):
         """What blocks the gradient at some entries of a variable."""
+        if not mask.any():
+            return
         key = id(frame.level), id(variable)
         self.visits[key] += 1
         if self.visits[key] > VISITS:
@@ -135,8 +137,13 @@ class Search:
         if not takes[position] or all(x is None for x in full):
             yield Block(part, position, "no gradient")
             return
+        if any(x is None and _is_used(frame, v) for x, v in zip(full, outs, strict=True)):
+            yield Block(part, position, "no gradient")
         op = rule_applied(part, full, takes)
         target = op.targets.index(position)
+        if op.outputs()[target].array is None:
+            yield Block(part, position, "no gradient")
+            return
         handed_on = _handed_on(op, target, mask, full)
         yield from self._sorted_out(part, position, arriving, handed_on, after)
 
@@ -201,6 +208,11 @@ class _NextStep(_Outside):
             yield from self.search.blocks_of_step(loop, following, step, mask, self.after)
 
 
+def _is_used(frame: Frame, variable: Any) -> bool:
+    outputs = frame.level.graph.jaxpr.outvars
+    return bool(frame.level.uses(variable)) or any(v is variable for v in outputs)
+
+
 def random_like(x: Any) -> Any:
     """Numbers of either sign of about 1, the same at each call."""
     draw = np.random.default_rng(0)
@@ -229,4 +241,5 @@ def blocks_of(frame: Frame, position: int) -> list[Block]:
     variable = frame.level.graph.jaxpr.invars[position]
     mask = np.ones(variable.aval.shape, bool)
     found = list(search.blocks(frame, variable, mask, _Outside(search, [])))
+    found.sort(key=lambda block: block.part.place().iteration)
     return sorted(found, key=lambda block: block.rank, reverse=True)
