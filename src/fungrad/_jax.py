@@ -34,6 +34,7 @@ from jax._src import (
 )
 from jax._src import linear_util as lu
 from jax._src import shard_map as sharded
+from jax._src.ad_checkpoint import name_p
 from jax._src.interpreters import ad, batching, mlir
 from jax._src.interpreters import partial_eval as pe
 from jax._src.lax import lax as lax_internal
@@ -60,6 +61,15 @@ Jaxpr = core.Jaxpr
 Literal = core.Literal
 DropVar = core.DropVar
 ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", core.Jaxpr)  # one class from JAX 0.12 on
+
+
+def _batch_in_front(values: Sequence[Any], axes: Sequence[int], **params: Any) -> tuple[Any, int]:
+    return name_p.bind(jax.numpy.moveaxis(values[0], axes[0], 0), **params), 0
+
+
+# Under `jax.vmap` a named value has the axis of the examples in front of the others, wherever JAX's
+# own rule would have left it: whoever asks for the value knows where they are.
+batching.primitive_batchers[name_p] = _batch_in_front
 
 cached_by_graph = util.weakref_lru_cache
 """Decorator: a cache keyed by the identity of the first argument, which it holds weakly."""

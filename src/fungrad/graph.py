@@ -263,6 +263,8 @@ def trace(fun: Callable[..., Any]) -> Callable[..., Graph]:
 def name(x: Any, label: str) -> Any:
     """`x` itself, its value in the graph named `label`; x may be a pytree.
 
+    Under `jax.vmap` the value in the graph is that of all examples, stacked along a leading axis.
+
     >>> import fungrad as fg
     >>> import jax.numpy as jnp
     >>> graph = fg.trace(lambda x: fg.name(jnp.tanh(x), "h") + 1.0)(1.0)

@@ -101,6 +101,7 @@ def taken(
 def _reader(
     fun: Callable[..., Any], where: Where, max_steps: int | None, look: Callable[..., Any]
 ) -> Callable[..., Any]:
+    _check_callable(fun)
     visitor = editing.Visitor(look, _beside, max_steps=_checked(max_steps))
 
     @functools.wraps(fun, updated=())
@@ -116,6 +117,11 @@ def _reader(
 
 def _beside(call, body, inputs):
     return call(inputs), body(inputs)[1]
+
+
+def _check_callable(fun: Any) -> None:
+    if not callable(fun):
+        raise TypeError(f"fun must be a function, got {fun!r}")
 
 
 def _checked(max_steps: Any) -> int | None:
@@ -193,6 +199,7 @@ def gradients(
     [0.0, 6.0, 12.0]
     """
 
+    _check_callable(fun)
     visitor = editing.Visitor(_tap_at, _tap_beside, max_steps=_checked(max_steps))
 
     @functools.wraps(fun, updated=())
@@ -292,7 +299,8 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
     Raises:
         LookupError: when called: no node matches.
         ValueError: when called: an inserted value has another shape than its node.
-        TypeError: `replacements` is no mapping; when called: a value is of another kind of numbers.
+        TypeError: `fun` is no function, or `replacements` no mapping; when called: a value is of
+            another kind of numbers.
         NotImplementedError: as for `values`; while loops need no `max_steps` here.
 
     >>> import fungrad as fg
@@ -304,6 +312,7 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
     >>> float(ablated(jnp.ones(2)))
     0.0
     """
+    _check_callable(fun)
     if not isinstance(replacements, Mapping):
         raise TypeError(
             f"replacements must be a dictionary {{where: array or function}}, got {replacements!r}"
