@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -9,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
-EXPECTED = (
-    "config.json and model.safetensors, or config.json, model.safetensors.index.json and the parts "
-    "that it names"
-)
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+EXPECTED = f"config.json and {WHOLE}, or config.json, {INDEX} and the parts that it names"
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -60,26 +59,43 @@ class Files:
                 f"owner/name; there is no folder {self.name!r}"
             )
 
-    def find(self, file: str) -> Path | None:
-        """The path of the file, or None where the model has none of that name.
+    def find(self, *files: str) -> Path | None:
+        """The path of the first of the files that the model has, or None where it has none of them.
+
+        The cache goes before the hub: a model that was loaded once needs no network.
 
         Raises:
             FileNotFoundError: it is on the hub, not in the cache, and cannot be fetched.
             ImportError: a name on the hub without the extra `hub`.
         """
+        for look in (self._here, self._fetched):
+            for file in files:
+                if (path := look(file)) is not None:
+                    return path
+        return None
+
+    def _here(self, file: str) -> Path | None:
         if self.folder is not None:
             path = self.folder / file
             return path if path.is_file() else None
         hub, errors = extra("huggingface_hub"), extra("huggingface_hub.errors")
-        try:
+        with contextlib.suppress(errors.LocalEntryNotFoundError):
             options = {"revision": self.revision, "local_files_only": True}
             return Path(hub.hf_hub_download(self.name, file, **options))
-        except errors.LocalEntryNotFoundError:
-            pass
+
+    def _fetched(self, file: str) -> Path | None:
+        if self.folder is not None:
+            return None
+        hub, errors = extra("huggingface_hub"), extra("huggingface_hub.errors")
         try:
             return Path(hub.hf_hub_download(self.name, file, revision=self.revision))
         except errors.LocalEntryNotFoundError as error:
-            raise FileNotFoundError(self._unreachable(file)) from error
+            raise FileNotFoundError(
+                f"there is no folder {self.name!r}, and {file} of that name on the hub, revision "
+                f"{self.revision or 'main'!r}, is not in the cache and could not be fetched. With "
+                f"a network, load it once; without one, give the path of a folder that holds "
+                f"{EXPECTED}, or set HF_HOME to the place of a cache that has them"
+            ) from error
         except errors.EntryNotFoundError:
             return None
 
@@ -90,12 +106,7 @@ class Files:
             ValueError: it holds no JSON.
         """
         path = self.find(file)
-        if path is None:
-            return None
-        try:
-            return json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file} of {self.name!r} is no JSON: {error}") from error
+        return None if path is None else _read(path)
 
     def weights(self) -> list[Path]:
         """The safetensors files.
@@ -104,37 +115,34 @@ class Files:
             FileNotFoundError: there are none, or a part is missing.
             ValueError: there are pickled files only.
         """
-        whole = self.find("model.safetensors")
-        if whole is not None:
-            return [whole]
-        index = self.json("model.safetensors.index.json")
-        if index is None:
+        path = self.find(WHOLE, INDEX)
+        if path is None:
             raise self._without_weights()
-        parts = {file: self.find(file) for file in sorted(set(index["weight_map"].values()))}
+        if path.name == WHOLE:
+            return [path]
+        parts = {file: self.find(file) for file in sorted(set(_read(path)["weight_map"].values()))}
         missing = [file for file, path in parts.items() if path is None]
         if missing:
             raise FileNotFoundError(
-                f"{self.name!r} lacks {', '.join(missing)}, which its model.safetensors.index.json "
-                f"names"
+                f"{self.name!r} lacks {', '.join(missing)}, which its {INDEX} names"
             )
         return [path for path in parts.values() if path is not None]
 
     def _without_weights(self) -> Exception:
-        if self.folder is None:
-            pickled = [file for file in ("pytorch_model.bin",) if self.find(file)]
-        else:
-            pickled = sorted(p.name for p in self.folder.iterdir() if p.suffix in PICKLES)
+        files = () if self.folder is None else self.folder.iterdir()
+        pickled = sorted(path.name for path in files if path.suffix in PICKLES)
         if pickled:
             return ValueError(_pickled(", ".join(pickled)))
-        return FileNotFoundError(f"{self.name!r} must hold {EXPECTED}; it has no weights")
-
-    def _unreachable(self, file: str) -> str:
-        return (
-            f"there is no folder {self.name!r}, and {file} of that name on the hub, revision "
-            f"{self.revision or 'main'!r}, is not in the cache and could not be fetched. With a "
-            f"network, load it once; without one, give the path of a folder that holds {EXPECTED}, "
-            f"or set HF_HOME to a cache that has them"
+        return FileNotFoundError(
+            f"{self.name!r} must hold {EXPECTED}; it has no weights that are safetensors"
         )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} holds no JSON: {error}") from error
 
 
 def _pickled(names: str) -> str:

@@ -139,18 +139,21 @@ def tokenizer(name_or_path: Any, revision: str | None = None, *, length: int = 7
     if length < 2:
         raise ValueError(f"length must be at least 2, for the start and end tokens, got {length}")
     files, tokenizers = Files(name_or_path, revision), extra("tokenizers")
-    whole, vocabulary, merges = map(files.find, ("tokenizer.json", "vocab.json", "merges.txt"))
-    if whole is not None:
-        encoding = tokenizers.Tokenizer.from_file(str(whole))
+    words = files.find("tokenizer.json", "vocab.json")
+    if words is not None and words.name == "tokenizer.json":
+        encoding = tokenizers.Tokenizer.from_file(str(words))
         encoding.no_truncation()
         encoding.no_padding()
-    elif vocabulary is not None and merges is not None:
-        encoding = _byte_pairs(tokenizers, str(vocabulary), str(merges))
+    elif words is not None and (merges := files.find("merges.txt")) is not None:
+        encoding = _byte_pairs(tokenizers, str(words), str(merges))
     else:
         raise FileNotFoundError(
             f"{files.name!r} must hold tokenizer.json, or vocab.json and merges.txt"
         )
-    pad = (files.json("tokenizer_config.json") or {}).get("pad_token") or END
+    config = None
+    with contextlib.suppress(FileNotFoundError):  # a model may be cached without it
+        config = files.json("tokenizer_config.json")
+    pad = (config or {}).get("pad_token") or END
     return Tokenizer(encoding, length, pad if isinstance(pad, str) else pad["content"])
 
 

@@ -48,6 +48,13 @@ class Tensors:
         return {name for name in floats if not _BUFFER.search(name)}
 
 
+def named(params: Any, name_of: Callable[[str], str]) -> dict[str, Any]:
+    """The leaves of a tree, in its order, by the names of their tensors."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    keystr = jax.tree_util.keystr
+    return {name_of(keystr(path, simple=True, separator=".")): leaf for path, leaf in leaves}
+
+
 def filled(
     params: Any,
     name_of: Callable[[str], str],
@@ -71,9 +78,7 @@ def filled(
         ValueError: tensors that are missing, have another shape or format, or belong nowhere; the
             message has them all.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    names = [name_of(jax.tree_util.keystr(path, simple=True, separator=".")) for path, _ in leaves]
-    wanted = dict(zip(names, (leaf.shape for _, leaf in leaves), strict=True))
+    wanted = {name: leaf.shape for name, leaf in named(params, name_of).items()}
     unknown = sorted(tensors.parameters() - wanted.keys()) if strict else []
     wrong = [
         *_faults(wanted, tensors),
@@ -89,8 +94,8 @@ def filled(
         x = x.transpose(2, 3, 1, 0) if len(shape) == 4 else x.reshape(shape)
         return jnp.asarray(x, dtype)
 
-    arrays = [array(name, leaf.shape) for name, (_, leaf) in zip(names, leaves, strict=True)]
-    return jax.tree.unflatten(structure, arrays)
+    arrays = [array(name, shape) for name, shape in wanted.items()]
+    return jax.tree.unflatten(jax.tree.structure(params), arrays)
 
 
 def _faults(wanted, tensors):
