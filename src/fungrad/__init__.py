@@ -1,6 +1,6 @@
 """fungrad: reverse-mode differentiation for JAX that a person can read, ask and change."""
 
-from fungrad import check, descent, layers, losses, models, nodes, notation, rulebooks
+from fungrad import check, descent, inputs, layers, losses, models, nodes, notation, rulebooks
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, name, trace
@@ -32,6 +32,7 @@ __all__ = [
     "gradients",
     "hessian",
     "hvp",
+    "inputs",
     "jacobian",
     "jacrev",
     "layers",
