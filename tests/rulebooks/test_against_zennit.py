@@ -50,7 +50,7 @@ def norm(p, name, x):
     mean, var, scale, shift = (
         of_channels(p[f"{name}.{part}"]) for part in ("mean", "var", "weight", "bias")
     )
-    return (x - mean) * (lax.rsqrt(var + 1e-5) * scale) + shift
+    return (x - mean) * (lax.rsqrt(var + 1e-12) * scale) + shift
 
 
 def pool(x, start, function, stride):
@@ -74,7 +74,7 @@ def relevance(p, book):
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_relevance_that_zennit_finds(name):
     expected = np.reshape(FIGURES[name], values["input"].shape)
-    np.testing.assert_allclose(relevance(values, BOOKS[name]), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(relevance(values, BOOKS[name]), expected, rtol=1e-7, atol=1e-9)
 
 
 def test_the_same_when_compiled():

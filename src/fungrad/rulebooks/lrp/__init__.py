@@ -12,6 +12,7 @@ the rules. What is no layer has one rule in all books (structure.py). See docs/r
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fungrad.graph import Selector
@@ -41,12 +42,9 @@ __all__ = [
 _CONVOLUTION = "conv_general_dilated"
 
 
-def _book(placement: Relevance, stabilizer: float = STABILIZER) -> Rulebook:
-    return default.replace(structure.rules(stabilizer)).with_placement(placement)
-
-
 def _of(rule: LayerRule, stabilizer: float = STABILIZER) -> Rulebook:
-    return _book(Relevance(rule), stabilizer)
+    placement = Relevance(rule, stabilizer=stabilizer)
+    return default.replace(structure.rules(stabilizer)).with_placement(placement)
 
 
 # --- One rule for all layers --------------------------------------------------------------------
@@ -195,7 +193,8 @@ def composite(books: Mapping[Key, Rulebook], usual: Rulebook | None = None) -> R
             )
         rows.append((key, _placement(f"books[{key!r}]", book)))
     placement = _placement("usual", usual)
-    return usual.with_placement(Relevance(placement.usual, (*placement.chosen, *rows)))
+    chosen = (*placement.chosen, *rows)
+    return usual.with_placement(replace(placement, chosen=chosen))
 
 
 def _placement(name: str, book: Any) -> Relevance:

@@ -11,9 +11,10 @@ from fungrad.graph import Graph, Node, Selector
 from fungrad.passes import Settings
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rulebooks.lrp.entering import inner_masks
-from fungrad.rulebooks.lrp.formulas import LayerRule
-from fungrad.rulebooks.lrp.joining import AtLayer, joined
+from fungrad.rulebooks.lrp.formulas import STABILIZER, LayerRule
+from fungrad.rulebooks.lrp.joining import joined
 from fungrad.rulebooks.lrp.layers import PRODUCTS
+from fungrad.rulebooks.lrp.recognising import AtLayer
 
 Key = Selector | str | int | range
 
@@ -25,10 +26,12 @@ class Relevance:
     Attributes:
         usual: the rule of the layers that nothing else chooses.
         chosen: keys, in order, with what counts at the layers that they fit.
+        stabilizer: keeps the denominators of what is no layer away from 0.
     """
 
     usual: LayerRule
     chosen: tuple[tuple[Key, Relevance], ...] = ()
+    stabilizer: float = STABILIZER
 
     def __call__(self, graph: Any, book: Rulebook) -> Any:
         """The graph with its layers joined, each carrying its rule.
@@ -50,7 +53,7 @@ class Relevance:
             return rules.get(id(node)) or placing.carried(node.equation)
 
         graph = placing.placed(graph, placing.choices(whole, rule_at))
-        return joined(graph, active, book)
+        return joined(graph, active, book, self.stabilizer)
 
     def rule_for(self, place: _Place) -> LayerRule:
         """The rule of a layer: depths count before selectors, these before kinds, later first."""

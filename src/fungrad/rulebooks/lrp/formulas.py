@@ -130,7 +130,18 @@ class Bound:
 
     @property
     def array(self) -> Any:
+        """The bound as an array."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+    def like(self, x: Any) -> Any:
+        """The bound in the dtype of x, if it broadcasts to the shape of x."""
+        sizes = zip(self.shape[::-1], x.shape[::-1], strict=False)
+        if len(self.shape) > x.ndim or any(n not in (1, m) for n, m in sizes):
+            raise ValueError(
+                f"zbox has bounds of shape {list(self.shape)}, its layer an input of shape "
+                f"{list(x.shape)}; give bounds that broadcast to the input"
+            )
+        return self.array.astype(x.dtype)
 
 
 @dataclass(frozen=True)
@@ -142,12 +153,9 @@ class ZBox:
 
     def __call__(self, R, layer):
         x, W = layer.x, layer.W
-        low, high = (jnp.broadcast_to(b.array.astype(x.dtype), x.shape) for b in self)
+        low, high = (jnp.broadcast_to(b.like(x), x.shape) for b in (self.low, self.high))
         terms = [(x, W), (-low, _positive(W)), (-high, _negative(W))]
         return shares(R, layer, terms, jnp.zeros((), R.dtype))
-
-    def __iter__(self):
-        return iter((self.low, self.high))
 
 
 LayerRule = Epsilon | Gamma | AlphaBeta | WSquare | Flat | ZBox

@@ -21,6 +21,12 @@ from fungrad import _jax
 PRODUCTS = ("dot_general", "conv_general_dilated")
 SHIFTS = ("add", "sub")
 SCALES = ("mul", "div", "neg")
+TAP = "_tap"  # by which fungrad.nodes reads gradients
+
+
+def is_tap(equation: Any) -> bool:
+    """Whether an equation hands its first input on, and its relevance to the second one too."""
+    return _jax.function_name(equation) == TAP
 
 
 def kernel_axes(product: Any, kernel: int) -> dict[int, int]:
@@ -88,6 +94,18 @@ class Layer:
         transposed = jax.linear_transpose(lambda x: self.product(x, W), self.x)
         return transposed(s)[0]
 
+    def moved_back(self, R: Any, tap: Any) -> Any:
+        """The relevance of z where `tap` is on its way to z."""
+        behind = self.steps[self.steps.index(tap) + 1 :]
+        aval = tap.outvars[0].aval
+        like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+        return jax.linear_transpose(lambda value: _after(behind, value, {}, ()), like)(R)[0]
+
+    def tap_of(self, variable: Any) -> Any:
+        """The tap that reads beside into a variable, if there is one among the steps."""
+        taps = [step for step in self.steps if is_tap(step) and step.invars[1] is variable]
+        return taps[0] if taps else None
+
 
 def _after(steps: Any, value: Any, values: Any, kept: tuple[str, ...]) -> Any:
     """What the steps after the product make of a value; of sums and scales, those that are kept.
@@ -103,7 +121,7 @@ def _after(steps: Any, value: Any, values: Any, kept: tuple[str, ...]) -> Any:
                 value = _jax.bind(step, [value if x is None else x for x in operands])[0]
             elif name == "sub" and at == 1 and kept:
                 value = lax.neg(value)
-        elif name != "name":  # which nothing transposes
+        elif name != "name" and not is_tap(step):  # which nothing transposes
             (value,) = _jax.bind(step, [value])
     return value
 

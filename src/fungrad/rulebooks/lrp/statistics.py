@@ -15,13 +15,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fungrad import _jax
-from fungrad.rulebooks.lrp.structure import CASTS, FUNCTIONS
+from fungrad.rulebooks.lrp.structure import CASTS, FUNCTIONS, STEPS
 
 _MOVES = {"broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "name"}
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod"}
-_ENTRYWISE = (
-    FUNCTIONS | CASTS | {"add", "sub", "add_any", "max", "min", "select_n", "stop_gradient"}
-)
+_CHOICES = {"max", "min", "select_n", "gt", "ge", "lt", "le", "eq", "ne", "and", "or", "not"}
+_ENTRYWISE = {*FUNCTIONS, *CASTS, *STEPS, *_CHOICES, "add", "sub", "add_any", "stop_gradient"}
 
 
 class Source(NamedTuple):

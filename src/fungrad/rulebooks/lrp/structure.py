@@ -16,11 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.graph import Selector
 from fungrad.rulebook import Rule
 from fungrad.rulebooks.lrp.formulas import ratio
+from fungrad.rulebooks.lrp.layers import TAP
 from fungrad.rules import default
 
 SUMS = ("add", "add_any", "sub", "reduce_sum", "reduce_window_sum", "cumsum", "scatter-add")
@@ -64,6 +67,18 @@ def evenly(R, z, *inputs, active):
 
 
 @dataclass(frozen=True)
+class Average:
+    """z = A x, a sum and a scale by constants        R ↦ x ⊙ Aᵀ(R / z)"""
+
+    stabilizer: float
+
+    def __call__(self, g, out, x, *constants, call_jaxpr):
+        (R,), (z,), graph = g, out, _jax.close(call_jaxpr)
+        transposed = jax.linear_transpose(lambda x: _jax.evaluate(graph, [x, *constants])[0], x)
+        return x * transposed(ratio(R, z, self.stabilizer))[0], *(None for _ in constants)
+
+
+@dataclass(frozen=True)
 class Winner:
     """z = max(x, y)        R ↦ R to x, if y is constant; else to the greater, halves to equals"""
 
@@ -73,21 +88,26 @@ class Winner:
         return evenly(R, z, x, y, active=active) if sum(active) == 1 else self.usual(R, z, x, y)
 
 
-def select(R, z, which, *cases, active):
+@dataclass(frozen=True)
+class Select:
     """z = the case that `which` says        R ↦ R to it; where it is a constant 0, to the others
 
-    A mask that is such a 0 takes no relevance, as a factor 0 takes none.
+    A mask that is such a 0 takes no relevance, as a factor 0 takes none; other constants take it.
+    But where x itself says which (`by_value`), z is a function of x, such as a clipped one, and no
+    constant takes any.
     """
-    shares = []
-    for i, is_active in enumerate(active[1:]):
-        own = jnp.where(which == i, R, jnp.zeros_like(R))
-        shares.append(own if is_active else None)
-    masked = jnp.zeros(jnp.shape(which), bool)
-    for i, (case, is_active) in enumerate(zip(cases, active[1:], strict=True)):
-        if not is_active:
-            masked = masked | ((which == i) & (case == 0))
-    rest = jnp.where(masked, R / sum(active), jnp.zeros_like(R))
-    return None, *(None if own is None else own + rest for own in shares)
+
+    by_value: bool = False
+
+    def __call__(self, R, z, which, *cases, active):
+        none, idle = jnp.zeros_like(R), jnp.zeros(jnp.shape(which), bool)
+        rows = list(zip(cases, active[1:], strict=True))
+        for i, (case, is_active) in enumerate(rows):
+            if not is_active:
+                idle = idle | ((which == i) & (self.by_value | (case == 0)))
+        rest = jnp.where(idle, R / sum(active), none)
+        chosen = (jnp.where(which == i, R, none) for i in range(len(rows)))
+        return None, *(R + rest if a else None for R, a in zip(chosen, active[1:], strict=True))
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,7 @@ def rules(stabilizer: float) -> dict[str | Selector, Any]:
     for name in (*SUMS, *PRODUCTS):
         found[name] = InProportion(_usual(name), stabilizer)
     found |= {name: Winner(_usual(name)) for name in ("max", "min")}
-    return {**found, "select_n": select, "_tap": tap}
+    return {**found, "select_n": Select(), TAP: tap}
 
 
 def _usual(name: str) -> Rule:
