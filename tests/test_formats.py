@@ -65,3 +65,9 @@ def test_branches_and_loops_round_it(call):
     g = fg.grad(CALLS[call])(x)
     assert g.dtype == jnp.bfloat16
     np.testing.assert_array_equal(g, jnp.ones(3))
+
+
+def test_loops_convert_nothing_else():
+    """Not even a gradient that is weakly typed, as that of a Python scalar is."""
+    _, pullback = fg.vjp(lambda x: lax.fori_loop(0, 3, lambda _, x: jnp.sin(x), x), 2.0)
+    assert "convert_element_type" not in str(jax.make_jaxpr(pullback)(1.0))

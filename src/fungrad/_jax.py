@@ -958,10 +958,14 @@ def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bo
     count = residual_tree.num_leaves - sum(source is not None for source in forwarded)
     returned = iter(answers[:count])
     residuals = [next(returned) if i is None else inputs[i] for i in forwarded]
-    outputs = list(answers[count:])
-    if len(outputs) < len(equation.outvars):  # checkify's error is an output of the function alone
-        outputs = evaluate(close(equation.params["call_jaxpr"]), inputs)
-    return outputs, residuals
+    return with_errors(equation, inputs, answers[count:]), residuals
+
+
+def with_errors(equation: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
+    """The outputs of a custom function; checkify's errors lead those of the function itself."""
+    if len(outputs) < len(equation.outvars):
+        return evaluate(close(equation.params["call_jaxpr"]), inputs)
+    return list(outputs)
 
 
 def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any]) -> list[Any]:

@@ -29,18 +29,20 @@ def moved(values: Sequence[Any], old: Any, new: Any) -> list[Any]:
     return [_in_format(x, new) if x.dtype == old else x for x in values]
 
 
-def _in_format(x: Any, dtype: Any) -> Any:
-    if isinstance(x, _jax.Unknown):
-        return _jax.Unknown(x.aval.update(dtype=dtype, weak_type=False))
-    return lax.convert_element_type(x, dtype)
-
-
 def due(variables: Sequence[Any], g: Sequence[Any]) -> list[Any]:
     """The gradients, each in the format that is due at its variable."""
     return [
         None if entry is None else _in_format(entry, _jax.gradient_type(variable.aval).dtype)
         for variable, entry in zip(variables, g, strict=True)
     ]
+
+
+def _in_format(x: Any, dtype: Any) -> Any:
+    if x.dtype == dtype:  # and weakly typed, maybe
+        return x
+    if isinstance(x, _jax.Unknown):
+        return _jax.Unknown(x.aval.update(dtype=dtype, weak_type=False))
+    return lax.convert_element_type(x, dtype)
 
 
 def add(g: Any, h: Any, own: Any) -> Any:

@@ -136,6 +136,17 @@ def test_a_note_of_an_error_stays():
     assert "x must be positive, got -2.0" in error.get()
 
 
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit])
+def test_a_function_of_its_author_that_notes_errors_has_its_derivative(around):
+    """Also in jit, where JAX refuses it."""
+    f = jax.custom_jvp(jnp.log)
+    f.defjvps(lambda t, out, x: 2 * t / x)
+    checked = around(checkify.checkify(lambda x: f(x) * x, errors=checkify.float_checks))
+    (error, _), _ = fg.vjp(checked, 2.0)
+    assert error.get() is None
+    np.testing.assert_allclose(fg.grad(lambda x: checked(x)[1])(2.0), 2 + np.log(2.0))
+
+
 def test_what_python_is_told_may_depend_on_the_argument():
     told = []
 

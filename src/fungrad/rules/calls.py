@@ -196,15 +196,16 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     hidden = equation.params["num_consts"]
     known = (False,) * (len(active) - hidden)
     asked = known + tuple(isinstance(t, _jax.Unknown) for t in tangents)
-    brings = (False,) * outputs + tuple(compress(wanted, has_tangent))
+    brings = (False,) * outputs + tuple(compress(wanted[-outputs:], has_tangent))
     both = passed_through(graph, asked, brings, settings._replace(linear=True))
 
     def forward(*values):
         answers, saved = both.forward(*values[hidden:], *tangents)
-        return answers[:outputs], saved
+        return _jax.with_errors(equation, values, answers[:outputs]), saved
 
     def backward(saved, g, *references):
-        gradients = both.backward(saved, [None] * outputs + list(compress(g, has_tangent)))
+        arriving = compress(g[-outputs:], has_tangent)
+        gradients = both.backward(saved, [None] * outputs + list(arriving))
         given = iter([x for x, a in zip(gradients, asked, strict=True) if a])
         return [None] * hidden + [next(given) if a else None for a in active[hidden:]]
 
