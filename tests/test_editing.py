@@ -1,5 +1,7 @@
 """Graphs run with visits inside their calls: loops, branches, checkpoints, custom functions."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -217,17 +219,24 @@ def test_replace_in_a_while_loop_all_steps_the_first_or_one():
     def at_one(h, iteration):
         return jnp.where(iteration == 1, one, h)
 
-    assert_close(fg.replace(looping, {"square": rows})(START), first(rows))
-    slope = fg.grad(lambda rows: fg.replace(looping, {"square": rows})(START))(rows)
-    assert_close(slope, jax.grad(first)(rows))
-    for change, by_hand in [
+    def replaced(change):
+        return fg.replace(looping, {"square": change})(START)
+
+    changes = [
         (one, lambda h, i: one),
         (lambda h: 2 * h, lambda h, i: 2 * h),
         (at_one, lambda h, i: at_one(h, i)),
-    ]:
-        changed = fg.replace(looping, {"square": change})
-        assert_close(changed(START), in_python(START, by_hand)[0])
-    assert_close(fg.grad(changed)(START), jax.grad(lambda x: in_python(x, by_hand)[0])(START))
+    ]
+
+    @partial(jax.jit, compiler_options=QUICK)
+    def everything(rows):
+        patched = fg.value_and_grad(replaced)(rows)
+        return *patched, [replaced(change) for change, _ in changes]
+
+    out, slope, others = everything(rows)
+    assert_close(out, first(rows))
+    assert_close(slope, jax.grad(first)(rows))
+    assert_close(others, [in_python(START, by_hand)[0] for _, by_hand in changes])
 
 
 def test_what_a_while_loop_needs_is_said():
@@ -243,3 +252,26 @@ def test_what_a_while_loop_needs_is_said():
     rows = {"square": jnp.ones((2, 2)), "inner": jnp.ones((3, 2, 2))}
     with pytest.raises(ValueError, match=r"test_editing.py.*for \[2, 3\] iterations"):
         fg.replace(looping, rows)(START)
+
+
+# --- Devices --------------------------------------------------------------------------------------
+
+
+def test_nodes_of_devices_are_asked_for_inside():
+    mesh = jax.make_mesh((4,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
+    row = jax.sharding.PartitionSpec("i")
+
+    def shard(x):
+        return fg.name(jnp.sin(x), "h") ** 2
+
+    def over(fun):
+        return jax.shard_map(fun, mesh=mesh, in_specs=(row,), out_specs=row)
+
+    x = normal(0, 8)
+    for ask in (fg.values, fg.gradients, lambda fun, _: fg.replace(fun, {"h": x})):
+        with pytest.raises(NotImplementedError, match=r"'shard_map' at .*each device.*Ask inside"):
+            ask(over(shard), "h")(x)
+    assert list(fg.values(over(shard))(x)[1]) == ["shard_map"]
+    assert_close(over(lambda x: fg.values(shard, "h")(x)[1]["h"])(x), np.sin(x))
+    total = over(lambda x: fg.gradients(lambda x: jnp.sum(shard(x)), "h")(x)[1]["h"])
+    assert_close(total(x), 2 * np.sin(x))

@@ -107,10 +107,13 @@ def refusal(node: Node) -> NotImplementedError | None:
     """The error that names the call around a node that cannot be entered, if there is one."""
     for call in node.path:
         if call.primitive not in _CALLS:
+            why = "its graph is run in a way of its own"
+            if call.primitive == "shard_map":
+                why = "each device has its own. Ask inside, jax.shard_map(fungrad.values(f), ...)"
             return NotImplementedError(
-                f"node {node.label!r} is inside the {call.primitive!r} at "
-                f"{call.file}:{call.line}, where nodes cannot be read or replaced: its graph is "
-                f"run in a way of its own. Select the node {call.label!r} itself, or one outside"
+                f"node {node.label!r} is inside the {call.primitive!r} at {call.file}:{call.line}, "
+                f"where nodes cannot be read or replaced: {why}. Or select the node "
+                f"{call.label!r} itself, or one outside"
             )
     return None
 

@@ -214,7 +214,8 @@ def gradients(
         def tapped(taps):
             return flat.restore(editing.run(graph, flat.leaves, nodes, visitor, taps)[0])
 
-        taps = {node.label: [*map(_jax.filler, _gradient_types(node, max_steps))] for node in nodes}
+        zeros = functools.cache(_jax.filler)  # one for all nodes of a type
+        taps = {node.label: [*map(zeros, _gradient_types(node, max_steps))] for node in nodes}
         out, pullback = vjp(tapped, taps, rules=rules)
         (g,) = pullback(_one(out) if cotangent is None else cotangent)
         return out, {node.label: _whole(node, g[node.label], max_steps) for node in nodes}
