@@ -28,10 +28,13 @@ def named(drawing):
     return {box.name: box for box in boxes(drawing) if box.name}
 
 
+SVG = "{http://www.w3.org/2000/svg}"
+
+
 def cells(svg):
     """The texts of the picture's boxes and circles, by class."""
     root = ElementTree.fromstring(svg)
-    texts = root.iter("{http://www.w3.org/2000/svg}text")
+    texts = root.iter(f"{SVG}text")
     return [(text.get("class"), text.text) for text in texts]
 
 
@@ -195,7 +198,39 @@ def test_the_picture_shows_the_cells():
         ("name", "name"),
         ("value", "value"),
         ("gradient", "gradient"),
+        ("name", "2"),
+        ("name", "3"),
+        ("gradient", "1"),
+        ("gradient", "2"),
     ]
+
+
+def shades(drawing):
+    """The opacity of every coloured cell, by what it shows."""
+    root = ElementTree.fromstring(drawing.svg)
+    found = [(r.get("class"), r.get("fill-opacity")) for r in root.iter(f"{SVG}rect")]
+    return [(css, opacity) for css, opacity in found if css.startswith("of-")]
+
+
+def test_the_larger_a_number_the_deeper_its_colour():
+    drawing = fg.draw(lambda x, y: jnp.sum(x * 1e-6 + y))(jnp.ones(2), jnp.array([1e3, -1e3]))
+    gradients = [float(a) for css, a in shades(drawing)[:-10] if css == "of-gradient"]
+    assert min(gradients) == 0.1  # ∂J/∂x = 1e-6, the smallest that is not zero
+    assert max(gradients) == 0.5
+    assert gradients.count(0.1) == 1
+
+
+def test_numbers_that_are_none_have_a_colour_of_their_own_and_zeros_none():
+    drawing = fg.draw(lambda x: jnp.log(x) * 0.0)(0.0)
+    kinds = [css for css, _ in shades(drawing)]
+    assert "of-nothing" in kinds
+    assert "of-nothing" not in [css for css, _ in shades(fg.draw(lambda x: x * 0.0)(0.0))]
+
+
+def test_large_arrays_tell_more_when_pointed_at():
+    svg = fg.draw(lambda x: jnp.sum(x * x))(jnp.arange(4.0)).svg
+    notes = [title.text for title in ElementTree.fromstring(svg).iter(f"{SVG}title")]
+    assert "x float64[4]\nvalue: from 0 to 3, root mean square 1.871" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +269,79 @@ def test_the_picture_of_the_readme_is_current():
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         picture = generate.graph()
     assert (generate.HERE / "graph.svg").read_text("utf-8") == picture, "run `make docs`"
+
+
+# ---- scopes -------------------------------------------------------------------------------------
+
+
+@jax.jit
+def norm(x):
+    with jax.named_scope("squares"):
+        s = jnp.sum(x * x)
+    return jnp.sqrt(s)
+
+
+def scoped(W, x):
+    for i in range(2):
+        with jax.named_scope(f"block{i}"):
+            with jax.named_scope("linear"):
+                z = W @ x
+            x = jnp.tanh(z) + x
+    return norm(x)
+
+
+@pytest.mark.parametrize(
+    ("unfold", "shown"),
+    [
+        (False, ["block0", "block1", "norm"]),
+        ("block1", ["block0", "linear", "tanh", "+", "norm"]),
+        ("block*", ["linear", "tanh", "+", "linear", "tanh", "+", "norm"]),
+        (["block0/linear", "norm"], ["·", "tanh", "+", "block1", "squares", "√"]),
+        (True, ["·", "tanh", "+", "·", "tanh", "+", "×", "Σ", "√"]),
+    ],
+)
+def test_scopes_and_functions_are_folded_unless_they_are_named(unfold, shown):
+    drawing = fg.draw(scoped, unfold=unfold)(W, X)
+    assert operations(drawing) == shown
+    gradients = jax.grad(scoped, (0, 1))(W, X)
+    for name, g in zip("Wx", gradients, strict=True):
+        np.testing.assert_allclose(named(drawing)[name].gradient, g, rtol=1e-12)
+    folded = {item.symbol for item in drawing.items if getattr(item, "folded", False)}
+    assert folded == {*shown} & {"block0", "block1", "linear", "norm", "squares"}
+
+
+def test_refuses_to_unfold_what_is_not_there():
+    with pytest.raises(
+        LookupError, match=r"called 'block9'; there are \['block0', 'block0/linear'"
+    ):
+        fg.draw(scoped, unfold="block9")(W, X)
+
+
+def test_what_no_argument_has_a_part_in_is_a_box_without_operations():
+    drawing = fg.draw(lambda x: jnp.sum(x + jnp.zeros((2, 2))))(X)
+    assert operations(drawing) == ["broadcast", "+", "Σ"]
+    zeros = [box for box in boxes(drawing) if box.gradient is None]
+    assert [box.value.shape for box in zeros] == [(2, 2)]
+
+
+def long(x):
+    for i in range(100):
+        h = jnp.sin(x)
+        x = x + h * (0.5 + i)
+    return x
+
+
+def test_what_is_wide_leads_downwards_and_each_row_is_a_step():
+    drawing = fg.draw(long)(0.3)
+    root = ElementTree.fromstring(drawing.svg)
+    assert int(root.get("width")) < 1400 < int(root.get("height"))
+    rects = [r for r in root.iter(f"{SVG}rect") if r.get("class") in ("box", "circle")]
+    circles = [r for r in rects if r.get("class") == "circle"]
+    results = {r.get("y"): float(r.get("x")) for r in rects if r.get("class") == "box"}
+    ends = [float(r.get("x")) + float(r.get("width")) for r in circles]
+    beside = [results[r.get("y")] for r in circles[1:-1:3]]
+    assert len(circles) == 300
+    np.testing.assert_allclose(ends[1:-1:3], beside, atol=0.2)
 
 
 # ---- refusals -----------------------------------------------------------------------------------

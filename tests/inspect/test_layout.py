@@ -84,9 +84,37 @@ def test_an_empty_graph_and_a_lone_item():
 def test_the_nearest_increasing_sequence():
     draw = random.Random(0)
     for _ in range(20):
-        wishes = [draw.randrange(4) for _ in range(4)]
-        found = _increasing([float(w) for w in wishes])
+        wishes = [float(draw.randrange(4)) for _ in range(4)]
+        weights = [draw.choice([0.5, 1.0, 2.0]) for _ in range(4)]
+        found = _increasing(wishes, weights)
         assert found == sorted(found)
         grid = itertools.combinations_with_replacement([k / 4 for k in range(13)], 4)
-        least = min(sum((a - w) ** 2 for a, w in zip(s, wishes, strict=True)) for s in grid)
-        assert sum((a - w) ** 2 for a, w in zip(found, wishes, strict=True)) <= least + 1e-12
+
+        def cost(s, wishes=wishes, weights=weights):
+            return sum(v * (a - w) ** 2 for a, w, v in zip(s, wishes, weights, strict=True))
+
+        assert cost(found) <= min(map(cost, grid)) + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_downwards_is_the_same_turned(seed):
+    sizes, links = random_graph(seed)
+    placed = layout(sizes, links, down=True)
+    boxes = list(boxes_of(placed, sizes))
+    for a, b in itertools.combinations(boxes, 2):
+        assert a[1] < b[0] or b[1] < a[0] or a[3] < b[2] or b[3] < a[2]
+    for (start, end), route in zip(links, placed.routes, strict=True):
+        assert boxes[start][3] < boxes[end][2]
+        assert route[0] == (placed.centers[start][0], boxes[start][3])
+        assert route[-1] == (placed.centers[end][0], boxes[end][2])
+
+
+def test_a_long_graph_does_not_wander_off():
+    """A trunk with a wide source beside each of its items."""
+    count = 60
+    sizes = [(40.0, 10.0)] + [size for _ in range(count) for size in ((300.0, 10.0), (40.0, 10.0))]
+    links = [(2 * k, 2 * k + 2) for k in range(count)] + [
+        (2 * k + 1, 2 * k + 2) for k in range(count)
+    ]
+    placed = layout(sizes, links, down=True)
+    assert placed.size[0] < 1000

@@ -1,42 +1,16 @@
-"""A drawing of a graph: what stands in its boxes and circles, and the SVG that shows it.
-
-Boxes hold "name | value | gradient". The picture has its own ground and follows the reader's
-choice of light or dark; its numbers are rounded, so that the same graph gives the same text.
-"""
+"""A drawing of a graph: what stands in its boxes and circles; picture.py makes an SVG of it."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fungrad.inspect.layout import Link, Point, layout
-
-HEIGHT, MARGIN, PADDING = 28.0, 16.0, 7.0
-CHARACTER, BASELINE = 7.25, 4.25  # of 12 px letters of equal width
-
-COLOURS = {  # ground, box, circle, line, ink, gradient
-    "light": ("#fdfdfb", "#ffffff", "#e6ebf4", "#8d919c", "#1c1d21", "#a8321f"),
-    "dark": ("#16171b", "#202228", "#2c3a52", "#747884", "#e7e7ea", "#ff9d84"),
-}
-STYLE = """\
-.fungrad-graph .ground {{ fill: {0} }}
-.fungrad-graph .box {{ fill: {1}; stroke: {3} }}
-.fungrad-graph .circle {{ fill: {2}; stroke: {3} }}
-.fungrad-graph .line {{ fill: none; stroke: {3} }}
-.fungrad-graph .tip {{ fill: {3} }}
-.fungrad-graph text {{
-  fill: {4}; font: 12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
-  text-anchor: middle;
-}}
-.fungrad-graph .gradient {{ fill: {5} }}
-"""
+from fungrad.inspect.layout import Link
+from fungrad.inspect.picture import svg
 
 
 @dataclass(frozen=True)
@@ -56,17 +30,32 @@ class Box:
         cells = {"name": name.strip(), "value": numbers(self.value), "gradient": gradient}
         return {kind: text for kind, text in cells.items() if text}
 
+    @property
+    def note(self) -> str:
+        """What there is to say of an array that does not fit: its type, its range, its size."""
+        if np.size(self.value) <= 3:
+            return ""
+        lines = [f"{self.name} {self.value.dtype}{list(self.value.shape)}".strip()]
+        for kind, x in {"value": self.value, "gradient": self.gradient}.items():
+            if x is not None and getattr(x, "size", 0) and not np.iscomplexobj(x):
+                x = np.asarray(x, float)
+                rms = np.sqrt(np.mean(x**2))
+                bounds = f"from {_number(x.min())} to {_number(x.max())}"
+                lines.append(f"{kind}: {bounds}, root mean square {_number(rms)}")
+        return "\n".join(lines)
+
 
 @dataclass(frozen=True)
 class Operation:
-    """A node, by its symbol or name."""
+    """A node, by its symbol or name; `folded` if it stands for a scope or a function."""
 
     symbol: str
+    folded: bool = False
 
     @property
     def cells(self) -> dict[str, str]:
         """Its symbol."""
-        return {"symbol": self.symbol}
+        return {"symbol": f"▸ {self.symbol}" if self.folded else self.symbol}
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ class Drawing:
     @cached_property
     def svg(self) -> str:
         """The picture."""
-        return "\n".join(_svg(self.items, self.links)) + "\n"
+        return svg(self.items, self.links)
 
     def save(self, path: str | Path) -> None:
         """Write the picture to a file whose name ends in .svg."""
@@ -100,7 +89,7 @@ class Drawing:
         return f"Drawing({boxes} edges, {len(self.items) - boxes} nodes)"
 
     def __str__(self) -> str:
-        maker = {end: self.items[start].cells.get("symbol", "") for start, end in self.links}
+        maker = {end: getattr(self.items[start], "symbol", "") for start, end in self.links}
         rows = [("edge", "value", "gradient")]
         for i, item in enumerate(self.items):
             if isinstance(item, Box):
@@ -130,63 +119,3 @@ def _number(x: Any) -> str:
     if x.dtype == bool or np.issubdtype(x.dtype, np.integer):
         return str(x).replace("-", "−")
     return f"{float(x) + 0.0:.4g}".replace("-", "−")  # −0 + 0 is 0
-
-
-# --- SVG ----------------------------------------------------------------------------------------
-
-
-def _svg(items: tuple[Box | Operation, ...], links: tuple[Link, ...]) -> Iterator[str]:
-    placed = layout([(_width(item.cells), HEIGHT) for item in items], links)
-    legend = {"name": "name", "value": "value", "gradient": "gradient"}
-    width = max(placed.size[0], _width(legend)) + 2 * MARGIN
-    height = placed.size[1] + HEIGHT + 3 * MARGIN
-    light, dark = (STYLE.format(*colours) for colours in COLOURS.values())
-    yield (
-        '<svg xmlns="http://www.w3.org/2000/svg" class="fungrad-graph" role="img" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}">'
-    )
-    yield "<title>A graph with name | value | gradient on its edges</title>"
-    yield f"<style>\n{light}@media (prefers-color-scheme: dark) {{\n{dark}}}\n</style>"
-    yield f'<rect class="ground" width="{width:.0f}" height="{height:.0f}" rx="8"/>'
-    yield f'<g transform="translate({MARGIN:.0f} {MARGIN:.0f})">'
-    for route in placed.routes:
-        yield from _link(route)
-    for item, center in zip(items, placed.centers, strict=True):
-        yield from _item("box" if isinstance(item, Box) else "circle", item.cells, center)
-    yield from _item("box", legend, (_width(legend) / 2, placed.size[1] + MARGIN + HEIGHT / 2))
-    yield "</g>\n</svg>"
-
-
-def _width(cells: dict[str, str]) -> float:
-    return max(HEIGHT, sum(map(_cell_width, cells.values())))
-
-
-def _cell_width(text: str) -> float:
-    return len(text) * CHARACTER + 2 * PADDING
-
-
-def _item(shape: str, cells: dict[str, str], center: Point) -> Iterator[str]:
-    (x, y), width = center, _width(cells)
-    left, top, radius = x - width / 2, y - HEIGHT / 2, 5 if shape == "box" else HEIGHT / 2
-    yield (
-        f'<rect class="{shape}" x="{left:.1f}" y="{top:.1f}" width="{width:.1f}" '
-        f'height="{HEIGHT:.0f}" rx="{radius:.0f}"/>'
-    )
-    edge = x - sum(map(_cell_width, cells.values())) / 2
-    for i, (kind, text) in enumerate(cells.items()):
-        middle, base = edge + _cell_width(text) / 2, y + BASELINE
-        if i > 0:
-            yield f'<path class="line" d="M {edge:.1f} {top:.1f} v {HEIGHT:.0f}"/>'
-        yield f'<text class="{kind}" x="{middle:.1f}" y="{base:.1f}">{html.escape(text)}</text>'
-        edge += _cell_width(text)
-
-
-def _link(route: list[Point]) -> Iterator[str]:
-    """Level through a column, a curve from one to the next, and the tip of an arrow."""
-    path = "M {:.1f} {:.1f}".format(*route[0])
-    for i, ((x, y), (to_x, to_y)) in enumerate(pairwise(route)):
-        middle = (x + to_x) / 2
-        curve = f" C {middle:.1f} {y:.1f} {middle:.1f} {to_y:.1f} {to_x:.1f} {to_y:.1f}"
-        path += curve if i % 2 else f" H {to_x:.1f}"
-    yield f'<path class="line" d="{path}"/>'
-    yield '<path class="tip" d="M {:.1f} {:.1f} l -7 -3.5 v 7 z"/>'.format(*route[-1])

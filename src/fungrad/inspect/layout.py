@@ -8,6 +8,7 @@ has a place there too, so that it runs between the items and not through them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ from itertools import pairwise
 Link = tuple[int, int]
 Point = tuple[float, float]
 
-BETWEEN_COLUMNS, BETWEEN_ROWS, SWEEPS = 24.0, 14.0, 12
+BETWEEN_COLUMNS, BETWEEN_ROWS, SWEEPS, PULL, SOURCE = 24.0, 14.0, 12, 0.1, 0.02
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,25 @@ class Layout:
     routes: list[list[Point]]
 
 
-def layout(sizes: Sequence[Point], links: Sequence[Link]) -> Layout:
+def layout(sizes: Sequence[Point], links: Sequence[Link], *, down: bool = False) -> Layout:
     """Place items of the given widths and heights.
 
     Args:
         sizes: (width, height) of each item.
         links: pairs (from, to) of indices, from < to.
+        down: lead links downwards: columns are rows then, and level is upright.
 
     >>> layout([(20.0, 10.0), (30.0, 10.0)], [(0, 1)]).centers
     [(10.0, 5.0), (59.0, 5.0)]
     """
+    if down:
+        placed = _layout([(height, width) for width, height in sizes], links, PULL)
+        routes = [[*map(_turned, route)] for route in placed.routes]
+        return Layout(_turned(placed.size), [*map(_turned, placed.centers)], routes)
+    return _layout(sizes, links, 0.0)
+
+
+def _layout(sizes: Sequence[Point], links: Sequence[Link], pull: float) -> Layout:
     columns_of = _columns_of(len(sizes), links)
     chains, sizes = [], list(sizes)
     for start, end in links:
@@ -59,7 +69,7 @@ def layout(sizes: Sequence[Point], links: Sequence[Link]) -> Layout:
             after[start].append(end)
 
     columns = _ordered(columns_of, before, after)
-    y = _heights(columns, [height for _, height in sizes], before, after)
+    y = _heights(columns, [height for _, height in sizes], before, after, pull)
     lefts, rights, edge = [], [], 0.0
     for column in columns:
         lefts.append(edge)
@@ -80,17 +90,26 @@ def layout(sizes: Sequence[Point], links: Sequence[Link]) -> Layout:
     return Layout((max(rights, default=0.0), bottom), [centers[i] for i in items], routes)
 
 
+def _turned(point: Point) -> Point:
+    return point[1], point[0]
+
+
 def _columns_of(count: int, links: Sequence[Link]) -> list[int]:
-    """One column after the last predecessor; what has none, one before its first successor."""
-    columns = [0] * count
-    for start, end in sorted(links, key=lambda link: link[1]):
-        columns[end] = max(columns[end], columns[start] + 1)
-    ends = {end for _, end in links}
-    for i in range(count):
-        nearest = [columns[end] for start, end in links if start == i]
-        if i not in ends and nearest:
-            columns[i] = min(nearest) - 1
-    return columns
+    """One column after the last predecessor; what comes of one source each, just before its use."""
+    columns, uses = [0] * count, Counter(start for start, _ in links)
+    before: list[list[int]] = [[] for _ in range(count)]
+    nearest: dict[int, int] = {}
+    for start, end in links:
+        before[end].append(start)
+    for i, earlier in enumerate(before):
+        columns[i] = max((columns[k] + 1 for k in earlier), default=0)
+    movable = [False] * count
+    for i, earlier in enumerate(before):
+        movable[i] = all(movable[k] and uses[k] == 1 for k in earlier)
+    for start, end in sorted(links, reverse=True, key=lambda link: link[0]):
+        due = columns[end] if not movable[end] else nearest.get(end, columns[end] + 1) - 1
+        nearest[start] = min(nearest.get(start, due), due)
+    return [nearest[i] - 1 if movable[i] and i in nearest else columns[i] for i in range(count)]
 
 
 def _ordered(
@@ -138,16 +157,26 @@ def _heights(
     heights: list[float],
     before: list[list[int]],
     after: list[list[int]],
+    pull: float,
 ) -> list[float]:
-    """The y of each item: near the mean of its neighbours', in the order of its column."""
-    y = [0.0] * len(heights)
+    """The y of each item: near the mean of its neighbours', in the order of its column.
+
+    Sources make way for what is between others. With a pull the columns are drawn to one middle.
+    """
+    weights = [1.0 if earlier else SOURCE for earlier in before]
+    y, keep = [0.0] * len(heights), [1.0 - pull * (height > 0) for height in heights]
+
+    def middle(items: list[int], otherwise: float) -> float:
+        total = math.fsum(weights[i] for i in items)
+        return math.fsum(weights[i] * y[i] for i in items) / total if items else otherwise
 
     def settle(column: list[int], wish: Callable[[int], float]) -> None:
         offsets, edge = [], 0.0
         for item in column:
             offsets.append(edge + heights[item] / 2)
             edge += heights[item] + BETWEEN_ROWS
-        rises = _increasing([wish(i) - o for i, o in zip(column, offsets, strict=True)])
+        wishes = [wish(i) - o for i, o in zip(column, offsets, strict=True)]
+        rises = _increasing(wishes, [weights[i] for i in column])
         for item, rise, offset in zip(column, rises, offsets, strict=True):
             y[item] = rise + offset
 
@@ -156,24 +185,24 @@ def _heights(
     for sweep in range(SWEEPS):
         neighbours = after if sweep % 2 == 0 else before
         for column in reversed(columns) if sweep % 2 == 0 else columns:
-            settle(column, lambda i, n=neighbours: _mean([y[k] for k in n[i]], y[i]))
+            settle(column, lambda i, n=neighbours: keep[i] * middle(n[i], y[i]))
     top = min((y[i] - heights[i] / 2 for i in range(len(y))), default=0.0)
     return [value - top for value in y]
 
 
-def _increasing(wishes: list[float]) -> list[float]:
-    """The increasing sequence nearest to the wishes, in squares: neighbours that cross are pooled.
+def _increasing(wishes: list[float], weights: list[float]) -> list[float]:
+    """The increasing sequence nearest to the wishes, in weighted squares: crossing ones are pooled.
 
-    >>> _increasing([1.0, 3.0, 2.0])
-    [1.0, 2.5, 2.5]
+    >>> _increasing([1.0, 3.0, 2.0], [1.0, 1.0, 3.0])
+    [1.0, 2.25, 2.25]
     """
-    pools: list[list[float]] = []
-    for wish in wishes:
-        pools.append([wish])
-        while len(pools) > 1 and _mean(pools[-2]) > _mean(pools[-1]):
-            last = pools.pop()
-            pools[-1] += last
-    return [_mean(pool) for pool in pools for _ in pool]
+    pools: list[tuple[float, float, int]] = []  # a mean, its weight, and how many it is of
+    for wish, weight in zip(wishes, weights, strict=True):
+        pools.append((wish, weight, 1))
+        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
+            (mean, w, n), (other, v, m) = pools.pop(), pools.pop()
+            pools.append(((w * mean + v * other) / (w + v), w + v, n + m))
+    return [mean for mean, _, count in pools for _ in range(count)]
 
 
 def _mean(numbers: list[float], otherwise: float = 0.0) -> float:

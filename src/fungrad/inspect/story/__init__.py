@@ -15,6 +15,7 @@ import numpy as np
 
 from fungrad import _arguments
 from fungrad.inspect.arguments import named_graph
+from fungrad.inspect.programs import program
 from fungrad.inspect.story import latex, page, text
 from fungrad.inspect.story.naming import closed_over, names
 from fungrad.inspect.story.numerals import number
@@ -25,7 +26,7 @@ from fungrad.inspect.story.telling import (
     Telling,
     UpdateStep,
 )
-from fungrad.inspect.story.units import program, units
+from fungrad.inspect.story.units import units
 
 __all__ = ["BackwardStep", "Contribution", "ForwardStep", "Story", "UpdateStep", "story"]
 

@@ -13,11 +13,11 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fungrad.inspect.programs import Unit, Value
 from fungrad.inspect.story.jacobians import Local, diagonal, grouped, identity, matrix
 from fungrad.inspect.story.known import FUNCTIONS, SYMBOLS, Slope
 from fungrad.inspect.story.naming import index_of
 from fungrad.inspect.story.numerals import number
-from fungrad.inspect.story.units import Unit, Value
 from fungrad.inspect.story.writers import WRITERS, Operand, elementwise, product
 
 MOVES = {"broadcast_in_dim", "reshape", "squeeze", "convert_element_type", "copy", "copy_p"}

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any
 
-from fungrad.inspect.story.units import Operation, Program, Unit, Value
+from fungrad.inspect.programs import Operation, Program, Unit, Value
 
 
 def closed_over(fun: Callable[..., Any]) -> dict[int, str]:

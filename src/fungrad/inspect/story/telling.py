@@ -10,9 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from fungrad.inspect.programs import Program, Unit, Value
 from fungrad.inspect.story.formulas import Local, Written, written
 from fungrad.inspect.story.numerals import MOST, in_layout
-from fungrad.inspect.story.units import Program, Unit, Value
 from fungrad.transforms import vjp
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from fungrad.inspect.programs import Operation, Value
 from fungrad.inspect.story.jacobians import Local, diagonal, grouped, identity, matrix
 from fungrad.inspect.story.known import SYMBOLS
-from fungrad.inspect.story.units import Operation, Value
 from fungrad.rulebook import Rule
 from fungrad.rules import default
 
