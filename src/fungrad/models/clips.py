@@ -17,6 +17,7 @@ from fungrad.models.model import (
     initial_head,
     initial_norm,
     positive,
+    positive_or_none,
 )
 from fungrad.models.transformers import Block, apply_block, initial_block
 from fungrad.models.vits import ViT, vit
@@ -122,7 +123,7 @@ def text_tower(
         positive(name, size)
     if width % heads:
         raise ValueError(f"heads must divide width={width}, got {heads}")
-    f = activation_of(activation)
+    f, outputs = activation_of(activation), positive_or_none("outputs", outputs)
 
     keys = iter(jax.random.split(key, 3 + 6 * blocks))
     params = TextTower(

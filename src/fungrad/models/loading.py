@@ -86,6 +86,7 @@ class Tokenizer:
     A longer text is cut.
 
     Attributes:
+        encoding: the `tokenizers.Tokenizer` that cuts texts to pieces.
         length: T.
         start: the id of the start token.
         end: the id of the end token.
@@ -96,7 +97,7 @@ class Tokenizer:
         ids = [encoding.token_to_id(token) for token in (START, END, pad)]
         if None in ids:
             raise ValueError(f"the vocabulary must have {START}, {END} and {pad}, got ids {ids}")
-        self._encoding, self.length = encoding, length
+        self.encoding, self.length = encoding, length
         self.start, self.end, self.pad = ids
 
     def __call__(self, texts: str | Sequence[str]) -> np.ndarray:
@@ -106,7 +107,7 @@ class Tokenizer:
             raise TypeError(f"texts must be strings, got {wrong[0]!r}")
         ids = np.full((len(texts), self.length), self.pad, np.int32)
         for row, text in zip(ids, texts, strict=True):
-            words = self._encoding.encode(text, add_special_tokens=False).ids[: self.length - 2]
+            words = self.encoding.encode(text, add_special_tokens=False).ids[: self.length - 2]
             row[: len(words) + 2] = [self.start, *words, self.end]
         return ids
 

@@ -95,7 +95,6 @@ def initial_head(key, outputs, inputs, *, bias=True, dtype=float):
     """The linear layer of the scores, or None where the model has no scores."""
     if outputs is None:
         return None
-    positive("outputs", outputs)
     return initial_linear(key, outputs, inputs, bias=bias, dtype=dtype)
 
 
@@ -119,6 +118,11 @@ def positive(name, *sizes):
     if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
         raise ValueError(f"{name} must be positive integers, got {', '.join(map(repr, sizes))}")
     return tuple(sizes)
+
+
+def positive_or_none(name, size):
+    """The size, refused unless it is a positive integer or None."""
+    return None if size is None else positive(name, size)[0]
 
 
 def whether(name, value):

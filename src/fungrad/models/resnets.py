@@ -16,6 +16,7 @@ from fungrad.models.model import (
     in_format_of,
     initial_head,
     positive,
+    positive_or_none,
     whether,
 )
 
@@ -129,9 +130,13 @@ def resnet(
     inner = REDUCTION[block]
     if widths is None:
         widths = tuple(64 * inner * 2**stage for stage in range(len(stages)))
-    widths, (channels, stem) = positive("widths", *widths), positive("channels", channels, stem)
+    widths, (channels, stem) = (
+        positive("widths", *widths),
+        positive("channels and stem", channels, stem),
+    )
     if len(widths) != len(stages) or min(widths) < inner:
         raise ValueError(f"widths must be one per stage, {len(stages)}, ≥ {inner}, got {widths}")
+    outputs = positive_or_none("outputs", outputs)
     inner_activation = activation if inner_activation is None else inner_activation
     f, f_inner = activation_of(activation), activation_of(inner_activation)
     whether("downsample_in_first_stage", downsample_in_first_stage)

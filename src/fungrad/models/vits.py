@@ -17,6 +17,7 @@ from fungrad.models.model import (
     initial_head,
     initial_norm,
     positive,
+    positive_or_none,
     whether,
 )
 from fungrad.models.transformers import Block, apply_block, initial_block
@@ -125,6 +126,7 @@ def vit(
     if width % heads:
         raise ValueError(f"heads must divide width={width}, got {heads}")
     f, f_head = activation_of(activation), activation_of(head_activation)
+    outputs = positive_or_none("outputs", outputs)
 
     keys = iter(jax.random.split(key, 4 + 6 * blocks))
     tokens = 1 + (image[0] // patch[0]) * (image[1] // patch[1])
