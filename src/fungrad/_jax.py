@@ -691,16 +691,6 @@ def line_of(equation: Any) -> tuple[str, int, str]:
     return (frame.file_name, frame.start_line, frame.function_name) if frame else ("?", 0, "?")
 
 
-def library_function(equation: Any) -> str | None:
-    """The name of the function, not of the user's, that the innermost frame of the user's calls."""
-    traceback = equation.source_info.traceback
-    codes = traceback.raw_frames()[0] if traceback else []
-    users = (
-        i for i, code in enumerate(codes) if source_info_util.is_user_filename(code.co_filename)
-    )
-    return codes[first - 1].co_name if (first := next(users, 0)) else None
-
-
 def calls_of(equation: Any) -> tuple[list[Any], tuple[Any, ...]]:
     """Where an equation was made: the user's frames, and the library's inside of them.
 

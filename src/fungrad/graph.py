@@ -98,7 +98,8 @@ class Node:
     @property
     def library_function(self) -> str | None:
         """The library's function that its line calls, if that is no jit: softmax, of JAX's."""
-        name = _jax.library_function(self.equation)
+        frames, library = _jax.calls_of(self.equation)
+        name = library[-1][0].co_name if frames and library else None
         return None if any(name == call.callee for call in self.path) else name
 
     @cached_property
