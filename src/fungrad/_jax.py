@@ -43,6 +43,7 @@ from jax._src.lax.control_flow.loops import scan_p
 from jax._src.lib.mlir import ir  # pyright: ignore[reportPrivateImportUsage]
 from jax._src.lib.mlir.dialects import hlo  # pyright: ignore[reportPrivateImportUsage]
 from jax._src.named_sharding import UNSPECIFIED
+from jax._src.state import discharge
 from jax._src.state.primitives import addupdate_p as addupdate_p
 
 flattree: Any
@@ -71,6 +72,7 @@ def _batch_in_front(values: Sequence[Any], axes: Sequence[int], **params: Any) -
 # own rule would have left it: whoever asks for the value knows where they are.
 batching.primitive_batchers[name_p] = _batch_in_front
 
+without_references = discharge.discharge_state  # what they hold is handed on as a value
 cached_by_graph = util.weakref_lru_cache
 """Decorator: a cache keyed by the identity of the first argument, which it holds weakly."""
 

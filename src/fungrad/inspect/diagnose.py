@@ -80,7 +80,7 @@ def diagnose(
     def look(*args: Any, **kwargs: Any) -> Diagnosis:
         with jax.debug_nans(False), jax.debug_infs(False):
             program = _Program(fun, chosen, has_aux, args, kwargs)
-            graph = settings.rules.placed(program.graph)
+            graph = settings.rules.placed(_of_values(program.graph))
             where = Where(settings, enter)
             frame = Frame(level_of(graph), program.inputs, program.active, where)
             given = program.given(cotangent, frame)
@@ -101,6 +101,18 @@ def _diagnosis(frame, program, gradients, findings) -> Diagnosis:
         if active
     ]
     return Diagnosis(tuple(findings), tuple(arguments), layers, norms.word_on(layers))
+
+
+def _of_values(graph: Any) -> Any:
+    """The graph without mutable references: what they hold is handed on as a value."""
+    return _jax.without_references(graph) if _has_references(graph) else graph
+
+
+def _has_references(graph: Any) -> bool:
+    variables = (v for e in graph.jaxpr.eqns for v in (*e.invars, *e.outvars))
+    inner = (g for e in graph.jaxpr.eqns for g in _jax.subgraphs(e))
+    own = any(_jax.is_reference_type(v.aval) for v in variables)
+    return own or any(map(_has_references, inner))
 
 
 class _Program:
@@ -132,7 +144,7 @@ class _Program:
         self.graph = _jax.trace_at(flat, values, _jax.source_of(fun))
         self.names = [names[i] for i in places]
         self.inputs = [
-            Value(x, name=name, is_argument=True)
+            Value(x[...] if _jax.is_reference(x) else x, name=name, is_argument=True)
             for x, name in zip(values, self.names, strict=True)
         ]
         floats = [_jax.is_differentiable(_jax.type_of(x)) for x in values]

@@ -124,8 +124,7 @@ def enter(frame: Frame, i: int) -> Part:
     """How to run an equation: entered if there is a way."""
     equation, settings = frame.level.nodes[i].equation, frame.where.settings
     name, rule = equation.primitive.name, settings.rules.find(equation)
-    by_rule = rule is not None and not isinstance(rule, CallRule)
-    if by_rule or any(_jax.is_reference_type(v.aval) for v in equation.invars):
+    if rule is not None and not isinstance(rule, CallRule):
         return Part(frame, i)
     if name in _ONCE:
         return Call(frame, i)

@@ -79,6 +79,8 @@ def _of_trail(
         return _when(trail), Finding(kind, subject, argument, entry, cause, cures.CLEAN_DATA)
     facts = Facts(birth, rules)
     cause, cure = reason_of(facts)
+    if given is not None and not birth.is_nan:
+        cause = f"{facts.primitive} hands on an infinity"
     if given is not None:
         what = f"the argument {given.name}" if given.is_argument else given.name
         cause += f" ({what} holds {figure(trail.end.number)}{_at(trail.end.entry)})"

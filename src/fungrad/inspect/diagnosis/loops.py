@@ -7,17 +7,27 @@ iteration is recorded only when somebody asks what happened in it, again from wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from fungrad import _jax, passes
 from fungrad.inspect.diagnosis.record import Frame, Gradients, Part
-from fungrad.inspect.diagnosis.values import Entry, Gathered, Place, Value, not_finite
+from fungrad.inspect.diagnosis.values import (
+    Entry,
+    Gathered,
+    Place,
+    Value,
+    first,
+    not_finite,
+    with_benign,
+)
 from fungrad.rules.control import body_activity
 
 SHORT = 2000
@@ -79,12 +89,23 @@ class Loop(Part):
         self.steps = len(self.ys)
 
     def _later(self, array: Any, step: int, i: int) -> Value:
-        return Value(array, same_as=lambda: self.frame_at(step).outputs[i])
+        def same_as(entry: Entry | None):
+            if entry is None or i >= self.m:
+                return self.frame_at(step).outputs[i], entry
+            rows = (self.states[s][i].array for s in range(step + 1, -1, -1))
+            start = step + 2 - _same_in_a_row(rows, entry)
+            return (self.frame_at(start - 1).outputs if start else self.states[0])[i], entry
+
+        return Value(array, same_as=same_as)
 
     def _continues(self) -> bool:
-        graph = _jax.close(self.equation.params["cond_jaxpr"])
         values = [*self.inputs[: self.first], *self.states[-1]]
-        return bool(_jax.evaluate(graph, [value.array for value in values])[0])
+        return bool(self._test(*(value.array for value in values))[0])
+
+    @cached_property
+    def _test(self) -> Callable[..., list[Any]]:
+        graph = _jax.close(self.equation.params["cond_jaxpr"])
+        return compiled(lambda *arrays: _jax.evaluate(graph, arrays))
 
     @cached_property
     def _advance(self) -> Callable[..., list[Any]]:
@@ -135,6 +156,8 @@ class Loop(Part):
         steps = self.steps or 0
         self.arriving = [[] for _ in range(steps)]
         self.left = [[] for _ in range(steps)]
+        self.totals: list[Any] = [None] * self.n
+        self.sick: list[Sequence[Any]] = [[] for _ in range(steps)]
         state = list(g[: self.m])
         for step in reversed(range(steps)):
             index = self.index(step)
@@ -152,20 +175,56 @@ class Loop(Part):
         return [None] * self.first + sums + state + stacks
 
     def _back(self, step: int) -> Gradients:
-        """The gradients at the inputs of the body at a step."""
+        """The gradients at the inputs of the body at a step; those at the constants are added up.
+
+        A long loop keeps of the latter only whether there was anything that is not finite.
+        """
         if self.is_short:
-            return self.pulled(step)
+            gradients = self.pulled(step)
+            arrays = [None if x is None else x.array for x in gradients[: self.n]]
+            self.totals = _sums(self.totals, arrays)
+            self.sick[step] = _are_sick(arrays)
+            return gradients
         brings = tuple(entry is not None for entry in self.arriving[step])
         inputs = [value.array for value in self._inputs(step)]
         given = [entry.array for entry in self.arriving[step] if entry is not None]
-        arrays = self._retreat(brings)(inputs, given)
-        return [
-            None if x is None else Value(x, same_as=self._later_gradient(step, i))
-            for i, x in enumerate(arrays)
+        answers = self._retreat(brings)(inputs, given, self.totals)
+        self.totals, self.sick[step], arrays = answers
+        return [None] * self.n + [
+            None if x is None else self._later_gradient(x, step, i)
+            for i, x in enumerate(arrays, start=self.n)
         ]
 
-    def _later_gradient(self, step: int, i: int) -> Callable[[], Any]:
-        return lambda: self.pulled(step)[i]
+    def _later_gradient(self, array: Any, step: int, i: int) -> Value:
+        def same_as(entry: Entry | None):
+            start = step if entry is None or i >= self.n + self.m else self._origin(step, i, entry)
+            found: Any = self.pulled(start)[i]
+            if entry is not None and not not_finite(found.array)[entry]:
+                entry = first(not_finite(found.array))
+            return found, entry
+
+        return Value(array, same_as=same_as)
+
+    def _origin(self, step: int, i: int, entry: Entry) -> int:
+        """The first step from here on that makes such a gradient of one that is finite."""
+        born = (s for s in range(step, len(self.births)) if self.births[s][i - self.n])
+        if (start := next(born, None)) is not None:
+            return start
+        rows = (row[i] and row[i].array for row in self.left[step:])  # type: ignore[union-attr]
+        return step - 1 + _same_in_a_row(rows, entry)
+
+    @cached_property
+    def births(self) -> list[list[bool]]:
+        """For each step, where its gradients at the carry are not finite if those given are."""
+        found = []
+        for step, arriving in enumerate(self.arriving):
+            brings = tuple(entry is not None for entry in arriving)
+            arrays = [entry.array for entry in arriving if entry is not None]
+            given = [with_benign(x, np.ones(np.shape(x), bool)) for x in arrays]
+            inputs = [value.array for value in self._inputs(step)]
+            *_, gradients = self._retreat(brings)(inputs, given, [None] * self.n)
+            found.append([bool(sick) for sick in _are_sick(gradients[: self.m])])
+        return found
 
     def pulled(self, step: int) -> Gradients:
         """The same, recorded."""
@@ -180,11 +239,13 @@ class Loop(Part):
         def of(brings):
             steps = passes.plan(graph, self.active, brings, settings)
 
-            def backward(inputs, given):
+            def backward(inputs, given, totals):
                 record, entries = passes.forward(graph, inputs, steps), iter(given)
                 g = [next(entries) if b else None for b in brings]
                 answers = iter(passes.backward(graph, steps, record, g, self.active))
-                return [next(answers) if a else None for a in self.active]
+                arrays = [next(answers) if a else None for a in self.active]
+                consts = arrays[: self.n]
+                return _sums(totals, consts), _are_sick(consts), arrays[self.n :]
 
             return compiled(backward)
 
@@ -192,21 +253,38 @@ class Loop(Part):
 
     def _sum(self, i: int) -> Value | None:
         """The gradient at a constant, the sum of those of all steps."""
-        terms = [term for row in self.left if (term := row[i]) is not None]
-        if not terms:
+        total = self.totals[i]
+        if total is None:
             return None
-        total = terms[-1].array
-        for term in terms[-2::-1]:
-            total = _jax.add(total, term.array)
 
         def origin(entry: Entry):
-            for term in terms:
-                if not_finite(term.array)[entry]:
+            for step, are_sick in enumerate(self.sick):
+                term = self.pulled(step)[i] if are_sick[i] else None
+                if term is not None and not_finite(term.array)[entry]:
                     return term, entry
             return None
 
         op = Gathered(self.place(is_backward=True), [], lambda: [total], origin)
         return Value(total, op)
+
+
+def _same_in_a_row(rows: Iterable[Any], entry: Entry) -> int:
+    """In how many arrays, from the first on, an entry is what it is in the first: NaN, ∞ or −∞."""
+    numbers = (np.nan if row is None else np.asarray(row)[entry] for row in rows)
+    start = next(numbers)
+    same = itertools.takewhile(lambda x: x == start or (x != x and start != start), numbers)
+    return 1 + sum(1 for _ in same)
+
+
+def _sums(totals: Sequence[Any], terms: Sequence[Any]) -> list[Any]:
+    """Sums of arrays, of which `None` is zero."""
+    pairs = zip(totals, terms, strict=True)
+    return [x if y is None else y if x is None else _jax.add(x, y) for x, y in pairs]
+
+
+def _are_sick(arrays: Sequence[Any]) -> list[Any]:
+    """Which arrays hold something that is not finite."""
+    return [False if x is None else ~jnp.all(jnp.isfinite(x)) for x in arrays]
 
 
 def _row(x: Value, index: int, place: Place) -> Value:

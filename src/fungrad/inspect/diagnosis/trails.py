@@ -96,13 +96,12 @@ class Trail:
 
 def follow(value: Value, entry: Entry) -> Trail:
     """The trail that ends at `value[entry]`, which is not finite."""
-    marks = [Mark(value.resolved(), entry)]
+    marks = [Mark(*value.traced(entry))]
     while (op := marks[-1].op) is not None:
         found = op.source(marks[-1].value.index, marks[-1].entry)
         if found is None:
             break
-        value, entry = found
-        value = value.resolved()
+        value, entry = found[0].traced(found[1])
         if not not_finite(value.array)[entry]:  # compiled otherwise than recorded
             break
         marks.append(Mark(value, entry))

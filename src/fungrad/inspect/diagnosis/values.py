@@ -59,7 +59,7 @@ class Value:
         index: int = 0,
         name: str = "",
         is_argument: bool = False,
-        same_as: Callable[[], Value] | None = None,
+        same_as: Callable[[Entry | None], tuple[Value, Entry | None]] | None = None,
     ):
         self.array, self.op, self.index, self.name = array, op, index, name
         self.is_argument, self._same_as = is_argument, same_as
@@ -68,8 +68,16 @@ class Value:
         """The value that this one is the same as: what crosses the border of a loop's iteration."""
         value = self
         while value._same_as is not None:
-            value = value._same_as()
+            value, _ = value._same_as(None)
         return value
+
+    def traced(self, entry: Entry) -> tuple[Value, Entry]:
+        """The value and the entry to look at for one that is not finite: maybe iterations ago."""
+        value = self
+        while value._same_as is not None:
+            value, found = value._same_as(entry)
+            entry = entry if found is None else found
+        return value, entry
 
 
 class Operation:
