@@ -29,7 +29,7 @@ LAYERS = [
     {"graph"},
     {"placing"},
     {"rulebook"},
-    {"fallback", "formats"},
+    {"fallback", "formats", "teaching"},
     {"passes"},
     {"interning"},
     {"joint"},

@@ -6,10 +6,10 @@ from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, name, trace
 from fungrad.inspect import diagnose, draw, missing, saved, story
 from fungrad.nodes import gradients, replace, values
-from fungrad.passes import RuleError
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default as rules
 from fungrad.selector import Selector, at
+from fungrad.teaching import RuleError
 from fungrad.transforms import grad, hessian, hvp, jacobian, jacrev, value_and_grad, vjp
 
 __all__ = [

@@ -20,9 +20,10 @@ import jax.ref
 import numpy as np
 from jax import lax
 
-from fungrad import _jax, formats
+from fungrad import _jax, formats, teaching
 from fungrad.fallback import by_jax
 from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
+from fungrad.teaching import RuleError
 
 
 class Settings(NamedTuple):
@@ -42,10 +43,6 @@ class Settings(NamedTuple):
     save: Any = None
     linear: bool = False
     missed: Callable[..., Halves] | None = None
-
-
-class RuleError(TypeError):
-    """A rule returned gradients of the wrong number, shape or dtype."""
 
 
 @dataclass(frozen=True)
@@ -188,11 +185,12 @@ def plan(
         if in_part or (any(takes) and _brings(equation, needed)):
             needed.update(v for v, a in zip(equation.invars, takes, strict=True) if a)
             halves = None
-            if isinstance(rule, CallRule):
-                halves = rule.split(equation, takes, brings, settings)
-            elif not isinstance(rule, Rule):
-                missed = settings.missed or by_jax
-                rule, halves = None, missed(equation, rule, takes, brings, settings)
+            with teaching.At(graph, equation, rule, "the derivative"):
+                if isinstance(rule, CallRule):
+                    halves = rule.split(equation, takes, brings, settings)
+                elif not isinstance(rule, Rule):
+                    missed = settings.missed or by_jax
+                    rule, halves = None, missed(equation, rule, takes, brings, settings)
             held = zip(equation.invars, takes, strict=True) if equation.effects else ()
             held = (v for v, a in held if a and _jax.is_reference_type(v.aval))
             step = Step(equation, rule, takes, brings, halves, tuple(held))
@@ -226,7 +224,8 @@ def forward(graph: Any, inputs: Sequence[Any], steps: Sequence[Step | None]) -> 
     for i, (equation, step) in enumerate(zip(graph.jaxpr.eqns, steps, strict=True)):
         arguments = [read(values, v) for v in equation.invars]
         if step is not None and step.halves is not None:
-            with _jax.place_of(equation):
+            by = teaching.At(graph, equation, step.rule, "the forward pass")
+            with by, _jax.place_of(equation):
                 outputs, saved[i] = step.halves.forward(*arguments)
         elif any(isinstance(x, _jax.Unknown) for x in arguments):
             outputs = [_jax.Unknown(v.aval) for v in equation.outvars]
@@ -288,7 +287,8 @@ def backward(
             step.references
         ):
             continue
-        with _jax.place_of(step.equation):
+        by = teaching.At(graph, step.equation, step.rule, "the backward pass")
+        with by, _jax.place_of(step.equation):
             for variable in step.references:
                 if variable not in gradients:
                     gradients[variable] = _jax.gradient_reference(variable.aval)
@@ -345,7 +345,7 @@ def _pull_back(
         answers = (answers,)
     if len(answers) != len(inputs) - hidden:
         raise RuleError(
-            f"{_describe(step)} returned {len(answers)} gradients for {len(inputs) - hidden} "
+            f"{_named(step)} returned {len(answers)} gradients for {len(inputs) - hidden} "
             "inputs; return one per input, None for zero"
         )
     return [None] * hidden + list(answers)
@@ -372,7 +372,7 @@ def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
         if step.halves is not None and not _jax.checks_backward_functions():
             return g
         raise RuleError(
-            f"{_describe(step)} returned a gradient {g.dtype}{list(g.shape)} for an input "
+            f"{_named(step)} returned a gradient {g.dtype}{list(g.shape)} for an input "
             f"{aval.dtype}{list(aval.shape)}; return {due.dtype}{list(due.shape)}"
         )
     return _jax.moved_to(g, due)
@@ -393,7 +393,5 @@ def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
     return lax.reshape(summed, shape, out_sharding=sharding)
 
 
-def _describe(step: Step) -> str:
-    file, line, _ = _jax.line_of(step.equation)
-    name = step.rule.primitive if step.rule else step.equation.primitive.name
-    return f"the rule of {name!r} (used at {file}:{line})"
+def _named(step: Step) -> str:
+    return teaching.named(step.rule, step.equation)

@@ -42,6 +42,7 @@ class Rule:
         example: `draw -> (function, *arguments)`, or the arguments alone for `jax.lax.NAME`, or
             a list of such. It is called by the tests only.
         kink: what the gradient is where the function has none, as one line; empty if smooth.
+        instead: the rule that it replaces in a book, if it does.
     """
 
     primitive: str
@@ -50,11 +51,18 @@ class Rule:
     reason: str | None = None
     example: Callable[[Any], Any] | None = field(default=None, compare=False)
     kink: str = field(default="", compare=False)
+    instead: Any = field(default=None, compare=False)
 
     @property
     def jacobian(self) -> str:
         """The docstring's first line: what the function is, and its Jacobian."""
         return (self.function.__doc__ or "").strip().split("\n")[0]
+
+    @property
+    def is_the_users(self) -> bool:
+        """Whether it was written outside of fungrad, and put into a book by `replace`."""
+        module = getattr(self.function, "__module__", None) or ""
+        return self.example is None and self.reason is None and module.split(".")[0] != "fungrad"
 
     def __call__(self, g: Any, out: Any, *inputs: Any, **params: Any) -> Any:
         """Apply the rule; a function that takes no `**params` is given those that it names."""
@@ -313,7 +321,7 @@ class Rulebook:
 
     def _rule_for(self, name: str, function: Callable[..., Any]) -> Rule:
         known = self._rules.get(name)
-        return Rule(name, function, isinstance(known, Rule) and known.broadcasts)
+        return Rule(name, function, isinstance(known, Rule) and known.broadcasts, instead=known)
 
     def find(self, equation: Any) -> AnyRule | None:
         """The rule of an equation, `None` if the book has none."""
