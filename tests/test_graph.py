@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax import numpy as jnp
+from jax.extend.core import Primitive
 
 import fungrad as fg
 
@@ -274,3 +275,14 @@ def test_selectors_are_values():
     assert repr(fg.at("a", index=0) & fg.at(scope="b")) == "(at(name='a', index=0) & at(scope='b'))"
     assert fg.at(primitive="tanh", index=1) == fg.at(primitive="tanh", index=1)
     assert len({fg.at("a"), fg.at(name="a"), fg.at("b")}) == 2
+
+
+def test_a_jaxpr_whose_constants_are_elsewhere_is_no_graph_of_its_equation():
+    """Libraries hold functions so in the parameters of primitives of theirs."""
+    held_p = Primitive("held")
+    held_p.def_abstract_eval(lambda x, jaxpr: x)
+    held_p.def_impl(lambda x, jaxpr: x)
+    open_jaxpr = jax.make_jaxpr(lambda x: x * W)(x).jaxpr
+    book = fg.rules.replace({"held": lambda g, z, x, jaxpr: 2 * g})
+    gradient = fg.grad(lambda x: jnp.sum(held_p.bind(x, jaxpr=open_jaxpr)), rules=book)
+    np.testing.assert_array_equal(gradient(x), jnp.full(3, 2.0))

@@ -108,3 +108,23 @@ def test_of_a_tangent_graph_values_are_not_needed():
     joint = join(graph, (False, True), (True,), (False,), settings)
     assert primitives(joint) == ["cos", "mul"]
     assert joint.inputs[1] is None
+
+
+def test_what_an_unknown_tangent_is_rounded_to_is_unknown_too():
+    """Beside a product with the tangent, the place of the largest entry of that."""
+
+    @jax.jit
+    def product(t):
+        return jnp.array([[1.0, 2.0, 0.0]]).T @ t[:1], jnp.argmax(jnp.abs(t))
+
+    @jax.custom_jvp
+    def f(x):
+        return product(x)[0]
+
+    f.defjvps(lambda t, out, x: product(t)[0])
+    np.testing.assert_allclose(fg.grad(lambda x: jnp.sum(f(x)))(x), [3.0, 0.0, 0.0])
+    known = join(
+        jax.make_jaxpr(product)(x).eqns[0].params["jaxpr"],
+        (True,), (True, False), (False, True), Settings(fg.rules, linear=True),
+    ).kept  # fmt: skip
+    assert known == (False, False)

@@ -684,7 +684,9 @@ def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def is_graph(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | core.Jaxpr)
+    """Whether it is a whole program: a jaxpr whose constants are kept elsewhere is none."""
+    whole = hasattr(value, "consts") or not getattr(value, "constvars", ())
+    return isinstance(value, ClosedJaxpr | core.Jaxpr) and whole
 
 
 def line_of(equation: Any) -> tuple[str, int, str]:
@@ -950,14 +952,7 @@ def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bo
     count = residual_tree.num_leaves - sum(source is not None for source in forwarded)
     returned = iter(answers[:count])
     residuals = [next(returned) if i is None else inputs[i] for i in forwarded]
-    return with_errors(equation, inputs, answers[count:]), residuals
-
-
-def with_errors(equation: Any, inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-    """The outputs of a custom function; checkify's errors lead those of the function itself."""
-    if len(outputs) < len(equation.outvars):
-        return evaluate(close(equation.params["call_jaxpr"]), inputs)
-    return list(outputs)
+    return list(answers[count:]), residuals
 
 
 def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any]) -> list[Any]:

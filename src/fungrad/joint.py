@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Any
 
 from fungrad import _jax, formats, passes
@@ -15,7 +16,8 @@ class Joint:
     """The joint graph, with its dead code dropped.
 
     `inputs` and `g` hold the variables in place, `None` where nothing reads them any more; `g` ends
-    with the gradient references of the active references. `late` are the backward pass's effects.
+    with the gradient references of the active references. `outputs` are those that are `kept`.
+    `late` are the backward pass's effects.
     """
 
     constants: dict[Any, Any]
@@ -23,6 +25,7 @@ class Joint:
     g: list[Any]
     outputs: list[Any]
     gradients: list[Any]
+    kept: tuple[bool, ...]
     gives: tuple[bool, ...]
     equations: list[Any]
     late: set[int]
@@ -76,13 +79,14 @@ def join(
     Args:
         active: which inputs are differentiated.
         wanted: at which outputs a gradient arrives.
-        kept: which outputs the forward half must return.
+        kept: which outputs the forward half must return, if it knows them.
         apart: whether gradients must have the formats of their values, as in loops and branches.
     """
     inputs, outputs = graph.jaxpr.invars, graph.jaxpr.outvars
     steps = passes.plan(graph, active, wanted, settings)
     references = passes.references(graph, active)
     gives: list[bool] = []
+    shown: list[bool] = []
     ends: list[int] = []
 
     def both(*arguments):
@@ -102,8 +106,13 @@ def join(
                 [v for v, a in zip(inputs, active, strict=True) if a], gradients
             )
         gives[:] = [entry is not None for entry in gradients]
-        shown = [out for out, keep in zip(record.outputs, kept, strict=True) if keep]
-        return [*shown, *(entry for entry in gradients if entry is not None)]
+        # An integer that an unknown tangent was rounded to is unknown, too.
+        known = (not isinstance(out, _jax.Unknown) for out in record.outputs)
+        shown[:] = [keep and is_known for keep, is_known in zip(kept, known, strict=True)]
+        return [
+            *compress(record.outputs, shown),
+            *(entry for entry in gradients if entry is not None),
+        ]
 
     arriving = [v for v, w in zip(outputs, wanted, strict=True) if w] + references
     joint = _jax.trace(both, [*_jax.input_types(graph), *map(_type_of_g, arriving)])
@@ -114,8 +123,9 @@ def join(
         constants,
         variables[n : n + len(inputs)],
         variables[n + len(inputs) :],
-        results[: sum(kept)],
-        results[sum(kept) :],
+        results[: sum(shown)],
+        results[sum(shown) :],
+        tuple(shown),
         tuple(gives),
         equations,
         _jax.effectful_after(joint, ends[-1], equations) if joint.jaxpr.effects else set(),

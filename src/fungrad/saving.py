@@ -140,7 +140,7 @@ def split(
     behind = joint.needed([*joint.gradients, *joint.read_by(late)], crossing) | late
     outputs = tuple(v.aval for v in graph.jaxpr.outvars)
     tied = after if isinstance(effort, Effort) and not apart else None
-    return _cut(joint, ahead, behind, tied, outputs, kept)
+    return _cut(joint, ahead, behind, tied, outputs)
 
 
 def _loose(joint: Joint, invariant: Sequence[bool], acting: set[int]) -> set[int]:
@@ -171,7 +171,6 @@ def _cut(
     behind: set[int],
     tied: set[int] | None,
     outputs: tuple[Any, ...],
-    kept: tuple[bool, ...],
 ) -> Cut:
     first = [joint.equations[i] for i in sorted(ahead)]
     repeated = {i for i in ahead & behind if _is_dear(joint.equations[i])}
@@ -212,7 +211,7 @@ def _cut(
         tuple(takes),
         joint.gives,
         outputs,
-        kept,
+        joint.kept,
         tuple(v.aval for v in saved),
         bool(repeated),
         tied is not None,

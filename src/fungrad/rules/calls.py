@@ -183,6 +183,12 @@ checkpoint = CallRule(
 # --- Functions whose author wrote the derivative ----------------------------------------------
 
 
+def _with_errors(equation: Any, inputs: Sequence[Any], outputs: list[Any]) -> list[Any]:
+    """The outputs; checkify's errors lead them, but are outputs of the function itself alone."""
+    missing = len(outputs) < len(equation.outvars)
+    return _jax.evaluate(graph_inside(equation), inputs) if missing else outputs
+
+
 def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     """out = f(x), ṫ = ∂f/∂x · t by its author        g · ∂f/∂x: the passes over t ↦ ṫ, linear in t
 
@@ -201,7 +207,7 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
 
     def forward(*values):
         answers, saved = both.forward(*values[hidden:], *tangents)
-        return _jax.with_errors(equation, values, answers[:outputs]), saved
+        return _with_errors(equation, values, answers[:outputs]), saved
 
     def backward(saved, g, *references):
         arriving = compress(g[-outputs:], has_tangent)
@@ -224,7 +230,9 @@ def _split_custom_vjp(equation, active, wanted, settings) -> Halves:
     """out = f(x)        g · ∂out/∂x as its author wrote it"""
 
     def forward(*inputs):
-        return _jax.run_custom_forward(equation, _jax.filled(inputs), active)
+        inputs = _jax.filled(inputs)
+        outputs, residuals = _jax.run_custom_forward(equation, inputs, active)
+        return _with_errors(equation, inputs, outputs), residuals
 
     def backward(saved, g, *references):
         return _jax.run_custom_backward(equation, saved, g)
