@@ -334,19 +334,21 @@ class Latent(Parameterization):
 
     def _of_batch(self) -> Callable[[jax.Array], jax.Array]:
         """The generator as a function of a batch, whichever of the two it is."""
-        given, failures = {}, []
+        found: list[Any] = []
         for lead in ((2,), ()):
             z = jax.ShapeDtypeStruct((*lead, *self.shape), float_type(self.dtype))
             try:
-                given[lead] = jax.eval_shape(self.generator, z)
-            except (TypeError, ValueError) as error:
-                failures.append(error)
-        for lead, out in given.items():
-            if len(getattr(out, "shape", ())) == 3 + len(lead) and out.shape[: len(lead)] == lead:
+                out = jax.eval_shape(self.generator, z)
+            except Exception as error:  # every library refuses a wrong shape in its own way
+                found.append(error)
+                continue
+            shape = getattr(out, "shape", ())
+            if len(shape) == 3 + len(lead) and shape[: len(lead)] == lead:
                 return self.generator if lead else jax.vmap(self.generator)
+            found.append(out)
         raise TypeError(
             f"generator must make images [N, H, W, C] of N latents {list(self.shape)}, or one "
-            f"[H, W, C] of one of them, got {list(given.values()) or failures[0]}"
+            f"[H, W, C] of one of them, got {found[0]} and {found[1]}"
         )
 
     def initial(self, key: jax.Array, count: int) -> jax.Array:
