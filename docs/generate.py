@@ -1,7 +1,8 @@
 """Writes what is generated in docs/ again: `make docs`. Tests keep it current.
 
 A generated part of a page stands between `<!-- generated: NAME -->` and `<!-- end -->`; graph.svg
-is the picture that the first example of the README draws.
+is the picture that the first example of the README draws, drawing_NAME.svg the one that drawing.md
+calls NAME.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from experiments.lecture_examples import SEEDS
 from experiments.lecture_examples import table as seeds
 
 HERE = Path(__file__).parent
-README = HERE.parent / "README.md"
+README, DRAWINGS = HERE.parent / "README.md", HERE / "drawing.md"
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # Functions of one array, each with a point where it has no derivative.
@@ -101,14 +103,26 @@ def pages() -> list[Path]:
 
 def graph() -> str:
     """The SVG of `picture` in the first example of the README."""
-    example = re.search(
-        r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE
-    )
+    example = PYTHON.search(README.read_text("utf-8"))
     assert example, "the README has no python block"
+    return _run([example[1]])["picture"].svg
+
+
+def drawings() -> dict[Path, str]:
+    """The pictures of the page on drawings, by their files."""
+    page = DRAWINGS.read_text("utf-8")
+    names = re.findall(r"\]\(drawing_(\w+)\.svg\)", page)
+    values = _run(PYTHON.findall(page))
+    return {HERE / f"drawing_{name}.svg": values[name].svg for name in names}
+
+
+def _run(examples: list[str]) -> dict:
+    """The variables after the examples of a page."""
     namespace: dict = {}
     with contextlib.redirect_stdout(io.StringIO()):
-        exec(example[1], namespace)
-    return namespace["picture"].svg
+        for example in examples:
+            exec(example, namespace)
+    return namespace
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> str:
@@ -134,5 +148,6 @@ if __name__ == "__main__":
     for page in pages():
         page.write_text(renewed(page), "utf-8")
         print(f"wrote {page}")
-    (HERE / "graph.svg").write_text(graph(), "utf-8")
-    print(f"wrote {HERE / 'graph.svg'}")
+    for file, svg in {HERE / "graph.svg": graph(), **drawings()}.items():
+        file.write_text(svg, "utf-8")
+        print(f"wrote {file}")

@@ -265,10 +265,12 @@ def test_a_drawing_is_shown_printed_and_saved(tmp_path):
     assert str(drawing).splitlines()[-1].startswith("x² neuron")
 
 
-def test_the_picture_of_the_readme_is_current():
+def test_the_pictures_of_the_pages_are_current():
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        picture = generate.graph()
-    assert (generate.HERE / "graph.svg").read_text("utf-8") == picture, "run `make docs`"
+        pictures = {generate.HERE / "graph.svg": generate.graph(), **generate.drawings()}
+    assert len(pictures) == 4
+    for file, picture in pictures.items():
+        assert file.read_text("utf-8") == picture, "run `make docs`"
 
 
 # ---- scopes -------------------------------------------------------------------------------------

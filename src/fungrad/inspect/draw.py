@@ -121,14 +121,39 @@ def _units(program: Program, unfold: bool | str | Sequence[str]) -> list[Unit]:
     def is_open(path):
         return unfold if isinstance(unfold, bool) else any(_is_named(path, p) for p in unfold)
 
-    cutter, found = Cutter(program, set()), []
     opened = {path for path in paths if is_open(path)}
-    for (key, folded), run in groupby(
-        zip(program.operations, addresses, strict=True), lambda pair: _fold(*pair, opened)
-    ):
-        name = key[-1][0] if folded else ""
-        found.append(cutter.unit([operation for operation, _ in run], name))
+    folds = [_fold(*pair, opened) for pair in zip(program.operations, addresses, strict=True)]
+    active = _depending(program)
+    cutter, found = Cutter(program, set()), []
+    for (key, name), pairs in groupby(zip(folds, program.operations, strict=True), lambda p: p[0]):
+        run = [operation for _, operation in pairs]
+        if key is None:  # what is not in a scope
+            found += _by_calls(cutter, run, active)
+        else:
+            found.append(cutter.unit(run, name))
     return found
+
+
+def _by_calls(cutter: Cutter, run: list[programs.Operation], active: set[Value]) -> Iterator[Unit]:
+    """Each operation is drawn; of what no float has a part in, such as labels, the calls only."""
+
+    def call(operation):
+        passive = active.isdisjoint(operation.outputs) and operation.function
+        return operation.frames if passive and operation.frames else id(operation)
+
+    for _, group in groupby(run, call):
+        whole = cutter.unit(each := list(group), each[-1].function if len(each) > 1 else "")
+        several = len(each) > 1 and len(whole.outputs) != 1
+        yield from (cutter.unit([one], "") for one in each) if several else [whole]
+
+
+def _depending(program: Program) -> set[Value]:
+    """The floats that depend on arguments of floats."""
+    active = {v for v in program.inputs if v.is_float}
+    for operation in program.operations:
+        if not active.isdisjoint(operation.inputs):
+            active.update(v for v in operation.outputs if v.is_float)
+    return active
 
 
 def _is_named(path: str, pattern: str) -> bool:
@@ -150,12 +175,12 @@ def _address(operation: programs.Operation) -> tuple[tuple[str, int], ...]:
     return tuple(found)
 
 
-def _fold(operation: programs.Operation, address: Any, opened: set[str]) -> tuple[Any, bool]:
-    """What an operation is drawn as: the first scope around it that is not open, or itself."""
+def _fold(operation: programs.Operation, address: Any, opened: set[str]) -> tuple[Any, str]:
+    """The first scope around an operation that is not open, if there is one, and its name."""
     for k in range(1, len(address) + 1):
         if "/".join(name for name, _ in address[:k]) not in opened:
-            return address[:k], True
-    return id(operation), False
+            return address[:k], address[k - 1][0]
+    return None, ""
 
 
 # --- Values and gradients -----------------------------------------------------------------------
@@ -283,4 +308,4 @@ def _symbol(unit: Unit) -> str:
         return unit.title
     if node.primitive == "integer_pow":
         return "x" + str(node.params["y"]).translate(SUPERSCRIPTS)
-    return SYMBOLS.get(node.primitive) or node.callee or node.primitive
+    return SYMBOLS.get(node.primitive) or (node.callee or node.primitive).lstrip("_")

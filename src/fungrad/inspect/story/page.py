@@ -16,9 +16,11 @@ STYLE = """\
 .fungrad-story > table { border-collapse: collapse; }
 .fungrad-story > table > tbody > tr > td { padding: 3px 14px 3px 0; vertical-align: middle;
   text-align: left; }
-.fungrad-story .local td { opacity: .7; font-size: 13px; }
+.fungrad-story .local > td { opacity: .7; font-size: 13px; }
+.fungrad-story .local .size { opacity: .6; }
 .fungrad-story .size { white-space: nowrap; opacity: .6; }
-.fungrad-story .matrix { display: inline-table; border-collapse: collapse; margin: 0 4px;
+.fungrad-story .matrix { display: inline-table; border-collapse: separate; border-spacing: 0;
+  margin: 0 4px;
   vertical-align: middle; border-left: 1.5px solid; border-right: 1.5px solid;
   border-radius: 6px; }
 .fungrad-story .matrix td { padding: 0 7px; text-align: right; border: 0;
