@@ -227,9 +227,13 @@ def overwritten(x):
 
 @case(POINTS, floats(1.0), says="branch 0", branch=None)
 def branch_that_ignores_it(x, y):
-    return jnp.sum(
-        lax.cond(y[0] > 2, lambda x, y: x, lambda x, y: y + jnp.zeros(3, y.dtype), x, y)
-    )  # here
+    def of_both(x, y):
+        return x * y
+
+    def of_one(x, y):
+        return jnp.ones(3, y.dtype) * y
+
+    return jnp.sum(lax.cond(y[0] > 2, of_both, of_one, x, y))  # here
 
 
 @case(POINTS, says="cancel")

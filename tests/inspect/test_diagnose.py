@@ -5,7 +5,7 @@ import os
 import pytest
 
 import fungrad as fg
-from tests.inspect import blocked, sick, sound
+from tests.inspect import blocked, sick, sick_within, sound
 
 
 def by_name(cases):
@@ -21,7 +21,7 @@ def check(case, found):
     assert case.says in told, told
 
 
-@by_name(sick.CASES)
+@by_name(sick.CASES + sick_within.CASES)
 def test_origin_of_nan_and_infinity(case):
     found = fg.diagnose(case.fun)(*case.args)
     assert not found.healthy

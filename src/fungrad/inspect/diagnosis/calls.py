@@ -37,6 +37,7 @@ class Call(Part):
         self.which = which
 
     def run(self) -> list[Value]:
+        """Those of the graph inside."""
         # A cond's index leads its inputs; a call that hides its constants ends with them.
         level = self.inside[self.which]
         inputs = self.inputs[len(self.inputs) - len(level.graph.jaxpr.invars) :]
@@ -45,6 +46,7 @@ class Call(Part):
         return self.entered.outputs
 
     def pull(self, g: Sequence[Value | None], takes: tuple[bool, ...]) -> Gradients:
+        """Those of the graph inside, by its own passes."""
         answers = self.entered.pull(g)
         return [None] * (len(takes) - len(answers)) + answers
 
@@ -66,6 +68,7 @@ class CustomJVP(Call):
     """
 
     def pull(self, g: Sequence[Value | None], takes: tuple[bool, ...]) -> Gradients:
+        """By the passes over what the author wrote."""
         if self.where.settings.linear:
             return super().pull(g, takes)
         graph, tangents, has_tangent = _jax.custom_jvp_graph(self.equation, takes)
@@ -87,6 +90,7 @@ class CustomVJP(Part):
     """A function whose author wrote a forward function, which leaves residuals, and a backward."""
 
     def run(self) -> list[Value]:
+        """Those of the forward function; its residuals are kept."""
         takes = self.frame.takes(self.equation)
         sizes: list[int] = []
 
@@ -102,6 +106,7 @@ class CustomVJP(Part):
         return written.outputs[: sizes[0]]
 
     def pull(self, g: Sequence[Value | None], takes: tuple[bool, ...]) -> Gradients:
+        """Those of the backward function."""
         known = [*self.residuals, *(entry for entry in g if entry is not None)]
         there: list[bool] = []
 

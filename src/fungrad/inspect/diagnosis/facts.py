@@ -180,4 +180,4 @@ def figure(x: Any) -> str:
         return str(x)
     if isinstance(x, complex | np.complexfloating):
         return f"{complex(x):.4g}"
-    return f"{float(x):.4g}".replace("inf", "∞").replace("-", "−")
+    return f"{float(x):.4g}".replace("inf", "∞").replace("-", "−").replace("nan", "NaN")

@@ -38,6 +38,7 @@ class Loop(Part):
     """A loop with `n` constants, `m` parts of the carry, and xs; its steps are in running order."""
 
     def run(self) -> list[Value]:
+        """The last carry, and what the steps returned, stacked."""
         equation, params = self.equation, self.equation.params
         if equation.primitive.name == "scan":
             consts, carry, xs = _jax.scan_operands(params, self.inputs)
@@ -153,6 +154,7 @@ class Loop(Part):
     # Backward
 
     def pull(self, g: Sequence[Value | None], takes: tuple[bool, ...]) -> Gradients:
+        """Step by step, last one first."""
         steps = self.steps or 0
         self.arriving = [[] for _ in range(steps)]
         self.left = [[] for _ in range(steps)]

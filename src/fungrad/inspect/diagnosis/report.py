@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import linecache
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +74,7 @@ class Finding:
         if self.node is not None:
             rows.append(("node", self._node()))
         if self.rule:
-            rows.append(("rule", " ".join(self.rule.split())))
+            rows.append(("rule", re.sub(r"\s{2,}", ",  ", self.rule)))
         if self.numbers:
             given = ", ".join(f"{name} = {text}" for name, text in self.numbers.items())
             rows.append(("numbers", given + (f"  ⇒  {self.result}" if self.result else "")))

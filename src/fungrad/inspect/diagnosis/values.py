@@ -141,6 +141,7 @@ class _Suspects:
         self.found = [not_finite(x) for x in self.arrays]
         self.masks = self._nans() or self.found
         dirty = [i for i, mask in enumerate(self.masks) if mask.any()]
+        self.only_nan = False
         # What the forward pass made comes before what arrives from behind.
         self.dirty = sorted(dirty, key=lambda i: op.roles[i] == "g")
 
@@ -163,7 +164,15 @@ class _Suspects:
         return np.asarray(self.op.run(*changed)[self.index])[self.entry]
 
     def culprit(self) -> tuple[Value, Entry] | None:
-        if not self.dirty or self._is_bad({}):
+        """The input's entry to blame; `None` if it would be no better without those of the inputs.
+
+        What would be infinite anyway, but is NaN because of its inputs, was a NaN before.
+        """
+        if not self.dirty:
+            return None
+        alone, whole = self._output({}), self._output(dict(enumerate(self.found)))
+        self.only_nan = bool(np.isnan(whole) and np.isinf(alone))
+        if not self.only_nan and self._is_bad({}):
             return None
         everything = {i: self.masks[i] for i in self.dirty}
         for i in self.dirty:
@@ -177,7 +186,8 @@ class _Suspects:
         return self.op.inputs[i], first(self.masks[i])
 
     def _is_bad(self, left: dict[int, np.ndarray]) -> bool:
-        return not np.isfinite(self._output(left))
+        x = self._output(left)
+        return bool(np.isnan(x) if self.only_nan else not np.isfinite(x))
 
     def _entry_of(self, i: int, others: dict[int, np.ndarray]) -> Entry:
         """An entry of an input that the output's depends on: found by halving."""
