@@ -40,6 +40,7 @@ LAYERS = [
     {"rules"},
     {"pullback"},
     {"transforms", "custom"},
+    {"attributions"},
     {"editing"},
     {"selecting", "inserting"},
     {"nodes"},

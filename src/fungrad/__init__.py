@@ -1,6 +1,7 @@
 """fungrad: reverse-mode differentiation for JAX that a person can read, ask and change."""
 
 from fungrad import check, descent, inputs, layers, losses, models, nodes, notation, rulebooks
+from fungrad.attributions import integrated_gradients, smooth_gradient
 from fungrad.custom import custom
 from fungrad.fallback import MissingRuleError, MissingRuleWarning
 from fungrad.graph import Edge, Graph, Node, name, trace
@@ -32,6 +33,7 @@ __all__ = [
     "gradients",
     "hessian",
     "hvp",
+    "integrated_gradients",
     "inputs",
     "jacobian",
     "jacrev",
@@ -46,6 +48,7 @@ __all__ = [
     "rulebooks",
     "rules",
     "saved",
+    "smooth_gradient",
     "story",
     "trace",
     "value_and_grad",

@@ -1,6 +1,5 @@
 """Relevances of a residual network against those that zennit finds (zennit_figures.py)."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,12 +10,10 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from tests.rulebooks import zennit_figures as figures
 
 HERE = Path(__file__).parent
 FIGURES = json.loads((HERE / "zennit.json").read_text())["relevances"]
-_made = importlib.util.spec_from_file_location("figures", HERE / "zennit_figures.py")
-figures = importlib.util.module_from_spec(_made)
-_made.loader.exec_module(figures)
 values = {name: jnp.asarray(a) for name, a in figures.numbers().items()}
 
 lrp = fg.rulebooks.lrp

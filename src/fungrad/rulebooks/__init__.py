@@ -5,6 +5,7 @@ make equal books. g is the gradient at the output z of a node, x its input.
 """
 
 from fungrad.rulebooks import lrp
+from fungrad.rulebooks.conventions import torch
 from fungrad.rulebooks.passing import (
     clip,
     clip_norm,
@@ -27,4 +28,5 @@ __all__ = [
     "reverse_gradient",
     "scale",
     "straight_through",
+    "torch",
 ]

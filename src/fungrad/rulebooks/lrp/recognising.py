@@ -153,12 +153,12 @@ def _softmax(division: Any, view: View) -> Region | None:
         return None
     power, masks = _past(top, ("select_n", "mul"), view)
     same, others = _past(total.invars[0], ("select_n", "mul"), view)
-    if power is None or power is not same or power.primitive.name != "exp":
+    if power is None or power.primitive.name != "exp" or not _are_twins(power, same, view):
         return None
-    steps, x = [power, *masks, *others, total, *behind, division], power.invars[0]
+    steps, x = [power, same, *masks, *others, total, *behind, division], power.invars[0]
     shift = view.maker(x)
     if shift is not None and shift.primitive.name == "sub" and _is_shift(shift, view):
-        steps, x = [shift, *steps], shift.invars[0]
+        steps, x = [shift, view.maker(same.invars[0]), *steps], shift.invars[0]
     order = {v: i for i, e in enumerate(view.graph.jaxpr.eqns) for v in e.outvars}
     steps = sorted({id(e): e for e in steps}.values(), key=lambda e: order[e.outvars[0]])
     rule = Rule("closed_call", Softmax(tuple(total.params["axes"])))
@@ -174,6 +174,18 @@ def _past(variable: Any, names: tuple[str, ...], view: View) -> tuple[Any, list[
             return None, []
         (variable,), steps = operands, [*steps, maker]
     return maker, steps
+
+
+def _are_twins(one: Any, other: Any, view: View) -> bool:
+    """Whether two equations compute the same from the same values."""
+    if one is other or one is None or other is None:
+        return one is other
+    if one.primitive is not other.primitive or one.params != other.params:
+        return False
+    return all(
+        v is w or _are_twins(view.maker(v), view.maker(w), view)
+        for v, w in zip(one.invars, other.invars, strict=True)
+    )
 
 
 def _is_shift(difference: Any, view: View) -> bool:

@@ -100,7 +100,8 @@ class Select:
     by_value: bool = False
 
     def __call__(self, R, z, which, *cases, active):
-        none, idle = jnp.zeros_like(R), jnp.zeros(jnp.shape(which), bool)
+        which = jnp.asarray(which, jnp.int32)
+        none, idle = jnp.zeros_like(R), jnp.zeros(which.shape, bool)
         rows = list(zip(cases, active[1:], strict=True))
         for i, (case, is_active) in enumerate(rows):
             if not is_active:
