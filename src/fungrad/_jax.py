@@ -695,18 +695,22 @@ def line_of(equation: Any) -> tuple[str, int, str]:
     return (frame.file_name, frame.start_line, frame.function_name) if frame else ("?", 0, "?")
 
 
-def calls_of(equation: Any) -> tuple[list[Any], tuple[Any, ...]]:
+def calls_of(equation: Any, shown: str | tuple[str, ...] = ()) -> tuple[list[Any], tuple[Any, ...]]:
     """Where an equation was made: the user's frames, and the library's inside of them.
 
     Both from the innermost outwards: frames with file_name, function_name, start_line,
-    start_column, end_line and end_column, and pairs of a code object and a place in it.
+    start_column, end_line and end_column, and pairs of a code object and a place in it. Files of
+    the library whose paths begin with `shown` count as the user's.
     """
     traceback = equation.source_info.traceback
-    frames = zip(*traceback.raw_frames(), strict=True) if traceback else ()
-    library = itertools.takewhile(
-        lambda frame: not source_info_util.is_user_filename(frame[0].co_filename), frames
-    )
-    return list(source_info_util.user_frames(traceback)), tuple(library)
+    frames = list(zip(*traceback.raw_frames(), strict=True)) if traceback else []
+
+    def is_the_users(frame):
+        file = frame[0].co_filename
+        return file.startswith(shown) or source_info_util.is_user_filename(file)
+
+    users = [source_info_util.raw_frame_to_frame(*frame) for frame in frames if is_the_users(frame)]
+    return users, tuple(itertools.takewhile(lambda frame: not is_the_users(frame), frames))
 
 
 def scope_of(equation: Any) -> str:

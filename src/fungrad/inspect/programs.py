@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fungrad import _jax
 from fungrad.graph import Graph, Node
 from fungrad.passes import read
 
+# What fungrad's models are made of is shown like a model of the user's.
+_MODELS = str(Path(__file__).parents[1] / "models")
 _ENTERED = {"jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2"}
 
 # What stands between an operator of the user's and its primitive.
@@ -53,9 +56,11 @@ class Operation:
 
     @cached_property
     def _calls(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        frames, library = _jax.calls_of(self.equation)
+        frames, library = _jax.calls_of(self.equation, _MODELS)
         around = [
-            frame for node in reversed(self.path) for frame in _jax.calls_of(node.equation)[0]
+            frame
+            for node in reversed(self.path)
+            for frame in _jax.calls_of(node.equation, _MODELS)[0]
         ]
         return (*frames, *around), library
 

@@ -42,19 +42,21 @@ def names(
         if out not in found and out not in program.given and out.constant is None:
             found[out] = wishes[out] = cost
     asked = Counter(name for value, name in wishes.items() if value not in found)
-    numbered = {name: _numbered(name, taken, 1) for name in asked}
-    free = _numbered("x", taken | set(asked), 1 + max(map(_number, (*taken, *asked)), default=0))
+    reserved = taken | {name for name, count in asked.items() if count == 1}
+    numbered = {name: _numbered(name, reserved, 1) for name in asked}
+    free = _numbered("x", reserved, 1 + max(map(_number, reserved), default=0))
     for unit in units:
         for value in (v for v in unit.outputs if v not in found):
             wish = wishes.get(value) or _entry(unit, found)
             if wish is None or (wish in taken and wish not in asked):
                 name = next(free)
             elif asked[wish] > 1 or wish in taken:
-                name = next(numbered.setdefault(wish, _numbered(wish, taken, 1)))
+                name = next(numbered[wish])
             else:
                 name = wish
             found[value] = name
             taken.add(name)
+            reserved.add(name)
     return found
 
 
@@ -65,7 +67,7 @@ def _number(name: str) -> int:
 
 
 def _numbered(name: str, taken: set[str], start: int) -> Any:
-    """name1, name2, …, those apart that are taken."""
+    """name1, name2, …, those apart that are taken by then."""
     stem = f"{name}_" if name[-1:].isdigit() else name
     return (label for k in count(start) if (label := f"{stem}{k}") not in taken)
 

@@ -66,7 +66,9 @@ def _title(run: Sequence[Operation], depth: int) -> str:
     if run[0].node.scope:
         return "/".join(parts)
     inner = run[0].frames[: -len(parts)]
-    return inner[-1].function_name if inner else run[0].function
+    if inner or len(run) == 1:
+        return inner[-1].function_name if inner else run[0].function
+    return f"{parts[-1][0]}:{run[0].node.line}"  # a line of several operations
 
 
 def _runs(
