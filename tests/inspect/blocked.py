@@ -314,3 +314,12 @@ def ranks(x):
 def square_of_a_dead_relu(w, x):
     a = jax.nn.relu(w @ x)  # here
     return jnp.sum(a**2)
+
+
+@case(POINTS, says="number of steps")
+def number_of_steps(x):
+    def halved(state):
+        return state[0] + 1, state[1] / 2
+
+    n, _ = lax.while_loop(lambda s: s[1] > 0.1, halved, (0, x[0]))  # here
+    return n.astype(x.dtype)

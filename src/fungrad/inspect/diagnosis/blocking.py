@@ -170,6 +170,8 @@ def _without_gradient(node: Node) -> Reason:
     if name in _COMPARING:
         what = "the comparison " + name
         return f"{what} returns truth values, which have no gradient", cures.SOFTER
+    if name == "while":
+        return "only the number of steps of the while loop depends on it", cures.SOFTER
     if name == "convert_element_type":
         dtype = node.outputs[0].dtype
         return f"the conversion to {dtype} cuts the gradient off", cures.STAY_FLOAT
@@ -191,7 +193,9 @@ def _by_slope(node: Node, inputs: list[Any]) -> Reason | None:
     name, functions = node.primitive, [_name(node), *functions_of(node)]
     for function in functions:
         if function in _DYING:
-            return f"a dead {function}: its input is negative everywhere", cures.REVIVE
+            negative = all(np.all(np.asarray(x <= 0)) for x in inputs[:1])
+            where = "its input is negative everywhere" if negative else "its input is out of bounds"
+            return f"a dead {function}: {where}", cures.REVIVE
         if function in ("clip", "hard_tanh", "clamp"):
             return f"{function} is saturated: all entries are beyond its bounds", cures.WIDEN_CLIP
         if function in _SATURATING:

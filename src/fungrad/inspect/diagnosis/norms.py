@@ -69,7 +69,8 @@ def _layer(node: Node) -> str:
 
 def word_on(layers: Sequence[Norm]) -> str:
     """A remark on how the norms, divided by the root of the sizes, go from the end to the start."""
-    each = [norm.norm / np.sqrt(norm.size) for norm in layers if norm.size]
+    known = [norm for norm in layers if norm.size and np.isfinite(norm.norm)]
+    each = [norm.norm / np.sqrt(norm.size) for norm in known]
     if len(each) < 2 or not each[-1] or not each[0]:
         return "too few layers to say whether gradients vanish or explode"
     ratio = each[0] / each[-1]

@@ -88,7 +88,11 @@ class Search:
         after = _After(self, frame, part, outside)
         for position in positions:
             if isinstance(part, Loop):
-                yield from self._in_loop(part, position, mask, after)
+                found = list(self._in_loop(part, position, mask, after))
+                # What only the condition of a loop reads decides how many steps it takes.
+                if not found and part.node.primitive == "while":
+                    found = [Block(part, position, "no gradient")]
+                yield from found
             elif isinstance(part, Call) and not isinstance(part, CustomJVP):
                 inner = part.entered
                 shift = len(part.inputs) - len(inner.level.graph.jaxpr.invars)
