@@ -1,0 +1,1 @@
+"""What `experiments.guide` is made of: captioned pictures, two towers, a generator."""
