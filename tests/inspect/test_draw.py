@@ -1,3 +1,4 @@
+import time
 from xml.etree import ElementTree
 
 import jax
@@ -326,8 +327,8 @@ def test_what_no_argument_has_a_part_in_is_a_box_without_operations():
     assert [box.value.shape for box in zeros] == [(2, 2)]
 
 
-def long(x):
-    for i in range(100):
+def long(x, turns=100):
+    for i in range(turns):
         h = jnp.sin(x)
         x = x + h * (0.5 + i)
     return x
@@ -344,6 +345,14 @@ def test_what_is_wide_leads_downwards_and_each_row_is_a_step():
     beside = [results[r.get("y")] for r in circles[1:-1:3]]
     assert len(circles) == 300
     np.testing.assert_allclose(ends[1:-1:3], beside, atol=0.2)
+
+
+def test_a_thousand_nodes_take_less_than_five_seconds():
+    start = time.process_time()
+    drawing = fg.draw(long)(0.3, 334)
+    assert len(drawing.svg) > 500_000
+    assert len(operations(drawing)) == 1002
+    assert time.process_time() - start < 5
 
 
 # ---- refusals -----------------------------------------------------------------------------------
