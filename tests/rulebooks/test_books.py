@@ -43,6 +43,11 @@ CASES = {
         lambda x: jnp.maximum(x, 0.0),
         lambda g, x: jax.nn.relu(g),
     ),
+    "redirected": (
+        fg.rulebooks.redirected_relu,
+        jax.nn.relu,
+        lambda g, x: jnp.where(x > 0, g, jnp.minimum(g, 0)),
+    ),
     "round": (fg.rulebooks.straight_through, jnp.round, lambda g, x: g),
     "sign": (fg.rulebooks.straight_through, jnp.sign, lambda g, x: g),
     "floor": (fg.rulebooks.straight_through, jnp.floor, lambda g, x: g),
@@ -80,6 +85,44 @@ def test_the_same_as_by_hand(name, make):
     book, function, backward = CASES[name]
     actual = jax.jit(fg.grad(make(function), rules=book))(x)
     np.testing.assert_allclose(actual, jax.grad(make(by_hand(function, backward)))(x), rtol=1e-13)
+
+
+def test_an_example_that_gets_no_gradient_gets_what_raises_it():
+    """Else the gradient is that of relu; an array of one axis is one example."""
+
+    def loss(x):
+        return jnp.sum(w * jax.nn.relu(x))
+
+    rows = jnp.array([[-1.0, -0.5, -2.0, 0.0], [-1.0, 0.5, -2.0, 1.0]])
+    expected = [[0, 0, -3, -0.5], [0, 1, 0, -0.5]]
+    gradient = fg.grad(loss, rules=fg.rulebooks.rectified_relu)
+    np.testing.assert_array_equal(gradient(rows), expected)
+    np.testing.assert_array_equal(jax.vmap(gradient)(rows), expected)
+
+
+def test_noise_is_a_function_of_key_gradient_and_value():
+    def chain(x):
+        return jnp.sum(lax.scan(lambda c, _: (fg.name(c, "h"), None), x, None, 4)[0])
+
+    first, second = (fg.rulebooks.noise(0.5, jax.random.key(seed)) for seed in (0, 1))
+    many = jnp.zeros(4000)
+    noisy = jax.jit(fg.grad(chain, rules=first))(many)
+    np.testing.assert_allclose(noisy.mean(), 1, atol=0.1)
+    np.testing.assert_allclose(noisy.std(), 0.5 * np.sqrt(4), rtol=0.1)  # four independent ones
+    np.testing.assert_allclose(fg.grad(chain, rules=first)(many), noisy, rtol=1e-12)
+    for other in (fg.grad(chain, rules=second)(many), fg.grad(chain, rules=first)(many + 1)):
+        assert np.abs(np.corrcoef(other, noisy)[0, 1]) < 0.1
+    assert first == fg.rulebooks.noise(0.5, jax.random.key(0))
+    assert first == fg.rulebooks.noise(0.5, jax.random.PRNGKey(0))
+    assert first != second
+    assert fg.grad(chain, rules=first)(many.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_the_key_of_noise_is_known_when_the_book_is_made():
+    with pytest.raises(TypeError, match="key must be known when the book is made, got a tracer"):
+        jax.jit(lambda key: fg.rulebooks.noise(1, key) == fg.rules)(jax.random.key(0))
+    with pytest.raises(ValueError, match="deviation must be a positive number"):
+        fg.rulebooks.noise(0, jax.random.key(0))
 
 
 def test_other_maxima_keep_their_rule():

@@ -148,9 +148,12 @@ class _Noisy:
 
 
 def _digest(x: Any) -> Any:
-    """A number that any bit of x changes: Σ (2i + 1) · bits(xᵢ) modulo 2³²."""
+    """A number that any bit of x changes: Σ mix(bits(xᵢ) ⊕ i φ 2³²) modulo 2³²."""
     bits = lax.bitcast_convert_type(x.ravel().astype(jnp.float32), jnp.uint32)
-    return jnp.sum(bits * (2 * lax.iota(jnp.uint32, bits.size) + 1), dtype=jnp.uint32)
+    mixed = bits ^ (lax.iota(jnp.uint32, bits.size) * jnp.uint32(0x9E3779B9))
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        mixed = (mixed ^ (mixed >> shift)) * jnp.uint32(factor)
+    return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
 def noise(deviation: float, key: Any, where: str | Selector = "name") -> Rulebook:
