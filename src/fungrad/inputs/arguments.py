@@ -65,3 +65,23 @@ def wide_type(dtype: Any) -> Any:
     """At least float32: steps and sums are too fine for half precision."""
     dtype = float_type(dtype)
     return dtype if jnp.finfo(dtype).bits >= 32 else jnp.dtype(jnp.float32)
+
+
+def positive_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """A tuple of positive numbers."""
+    try:
+        sizes = tuple(map(operator.index, shape))
+    except TypeError:
+        raise TypeError(f"{name} must be a tuple of whole numbers, got {shape!r}") from None
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{name} must hold positive numbers, got {shape!r}")
+    return sizes
+
+
+def image_shape(shape: Any) -> tuple[int, ...]:
+    """[H, W, C] of one image."""
+    sizes = positive_shape("shape", shape)
+    if len(sizes) != 3:
+        hint = {2: "; a grey image is (H, W, 1)", 4: "; it has no batch axis"}.get(len(sizes), "")
+        raise ValueError(f"shape must be one image's [H, W, C], got {list(sizes)}{hint}")
+    return sizes

@@ -16,7 +16,6 @@ channels; `dtype` is the images', JAX's default float type if None.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +27,7 @@ import numpy as np
 from fungrad import layers
 from fungrad._arguments import describe
 from fungrad.inputs import spectra
-from fungrad.inputs.arguments import float_type, wide_type
+from fungrad.inputs.arguments import float_type, image_shape, positive_shape, wide_type
 from fungrad.inputs.spaces import Box, Free, Space, checked_space
 
 Shape = Sequence[int]
@@ -84,7 +83,7 @@ class Pixels(Parameterization):
     dtype: Any = None
 
     def __post_init__(self):
-        _fix(self, shape=_image_shape(self.shape), space=checked_space(self.space))
+        _fix(self, shape=image_shape(self.shape), space=checked_space(self.space))
         if self.start is not None and np.shape(self.start) != self.shape:
             raise ValueError(
                 f"start must be an image of shape {list(self.shape)}, got {describe(self.start)}"
@@ -143,7 +142,7 @@ class Fourier(Parameterization):
     dtype: Any = None
 
     def __post_init__(self):
-        shape = _image_shape(self.shape)
+        shape = image_shape(self.shape)
         _fix(self, shape=shape, colours=spectra.checked_colours(self.colours, shape[2]))
 
     def initial(self, key: jax.Array, count: int) -> jax.Array:
@@ -192,7 +191,7 @@ class MaCo(Parameterization):
     dtype: Any = None
 
     def __post_init__(self):
-        shape = _image_shape(self.shape)
+        shape = image_shape(self.shape)
         given = spectra.power_law(*shape[:2]) if self.magnitudes is None else self.magnitudes
         _fix(
             self,
@@ -251,7 +250,7 @@ class CPPN(Parameterization):
     dtype: Any = None
 
     def __post_init__(self):
-        shape = _image_shape(self.shape)
+        shape = image_shape(self.shape)
         _fix(self, shape=shape, colours=spectra.checked_colours(self.colours, shape[2]))
         for name in ("width", "depth"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
@@ -325,7 +324,7 @@ class Latent(Parameterization):
         if not callable(self.generator):
             raise TypeError(f"generator must be a function of latents, got {self.generator!r}")
         shape = (self.shape,) if isinstance(self.shape, int) else self.shape
-        _fix(self, shape=_positive_shape("shape", shape), space=checked_space(self.space))
+        _fix(self, shape=positive_shape("shape", shape), space=checked_space(self.space))
         if self.start is not None and np.shape(self.start) != self.shape:
             raise ValueError(
                 f"start must be a latent of shape {list(self.shape)}, got {describe(self.start)}"
@@ -394,21 +393,3 @@ def _started(space: Space, start: Any, noise: jax.Array) -> jax.Array:
     if start is None:
         return jax.vmap(space.start)(noise)
     return jax.vmap(space.nearest)(jnp.asarray(start, noise.dtype) + noise)
-
-
-def _positive_shape(name: str, shape: Any) -> tuple[int, ...]:
-    try:
-        sizes = tuple(map(operator.index, shape))
-    except TypeError:
-        raise TypeError(f"{name} must be a tuple of whole numbers, got {shape!r}") from None
-    if not sizes or min(sizes) < 1:
-        raise ValueError(f"{name} must hold positive numbers, got {shape!r}")
-    return sizes
-
-
-def _image_shape(shape: Any) -> tuple[int, ...]:
-    sizes = _positive_shape("shape", shape)
-    if len(sizes) != 3:
-        hint = {2: "; a grey image is (H, W, 1)", 4: "; it has no batch axis"}.get(len(sizes), "")
-        raise ValueError(f"shape must be one image's [H, W, C], got {list(sizes)}{hint}")
-    return sizes
