@@ -60,7 +60,9 @@ class Ones:
 
 
 def softmax(z):
-    return Matrix(np.exp(z.x) / np.exp(z.x).sum())
+    """Of a column, or of the rows of a matrix."""
+    axis = 0 if z.x.shape[1] == 1 else 1
+    return Matrix(np.exp(z.x) / np.exp(z.x).sum(axis, keepdims=True))
 
 
 FUNCTIONS = {
@@ -100,7 +102,9 @@ def evaluated(text, names):
 def evaluate(story, arguments):
     """How many formulas are evaluated; each has the value that the step has."""
     names = {step.name: Matrix(step.value) for step in story.forward if np.ndim(step.value) < 3}
-    names.update((name, Matrix(x)) for name, x in {**arguments, "LABEL": LABEL}.items())
+    names.update(
+        (name, Matrix(x)) for name, x in {**arguments, "LABEL": LABEL, "CLASSES": CLASSES}.items()
+    )
     names.update((f"g_{step.name}", Matrix(step.value)) for step in story.steps)
     count = 0
     for step in story.steps:
@@ -118,7 +122,7 @@ A, B, V, U = (
 )
 
 
-LABEL = jnp.array([0.0, 1.0])
+LABEL, CLASSES = jnp.array([0.0, 1.0]), jnp.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
 
 
 def vectors(A, v, u):
@@ -151,6 +155,12 @@ def numbers(a, v):
     return jnp.sum(jnp.cos(d)) * a
 
 
+def classes(A, B, u):
+    logits = fg.layers.linear(B.T, A, u)
+    each = fg.losses.cross_entropy(logits, CLASSES)
+    return jnp.sum(each * each)
+
+
 def losses(A, v, u):
     s = fg.layers.linear(v, A)
     e = fg.losses.squared_error(s, u)
@@ -164,6 +174,7 @@ def losses(A, v, u):
         (matrices, {"A": A, "B": B, "v": V}, 10),
         (batches, {"A": A, "B": B, "u": U}, 8),
         (numbers, {"a": jnp.array(0.7), "v": V}, 8),
+        (classes, {"A": A, "B": B, "u": U}, 6),
         (losses, {"A": A, "v": V, "u": U}, 7),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

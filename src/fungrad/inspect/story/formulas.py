@@ -156,6 +156,8 @@ def _local(slope: Slope, out: tuple[int, ...], shape: tuple[int, ...]) -> Local:
     if slope.is_diagonal:
         local = diagonal(slope.text, out, shape)
         return local._replace(claim=lambda g: g * slope.array)
+    if slope.of_rows:
+        return Local("", lambda g: f"{slope.text} · diag({g})", lambda g: g[:, None] * slope.array)
     claim = np.asarray(slope.array)
     return matrix(slope.text)._replace(claim=lambda g: (np.ravel(g) @ claim).reshape(shape))
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit, softmax
 
-from fungrad.notation import cross_entropy_jacobian, log_softmax_jacobian, softmax_jacobian
+from fungrad.notation import log_softmax_jacobian, softmax_jacobian
 
 SYMBOLS = {
     "add": "{} + {}",
@@ -37,11 +37,14 @@ class Slope(NamedTuple):
 
     Attributes:
         is_diagonal: text and array are its diagonal.
+        of_rows: z[i] depends on row i of x alone; the rows of the array are those of ∂z[i]/∂x[i],
+            and the text is the array transposed.
     """
 
     text: str
     array: Any
     is_diagonal: bool = False
+    of_rows: bool = False
 
 
 Known = tuple[str, Sequence[Slope | None]]
@@ -98,20 +101,22 @@ def _squared_error(z: str, names: Sequence[str], out: Any, p: Any, y: Any = None
 
 
 def _cross_entropy(z: str, names: Sequence[str], out: Any, x: Any, y: Any = None) -> Known | None:
-    """l = −log(yᵀ softmax(x)): ∂l/∂x = softmax(x)ᵀ − yᵀ."""
-    if x.ndim != 1 or out.ndim:
+    """l = −log(yᵀ softmax(x)): ∂l/∂x = softmax(x)ᵀ − yᵀ; of a batch so in each row."""
+    if x.ndim > 2 or out.shape != x.shape[:-1]:
         return None
-    p = softmax(x)
-    if y is None or y.ndim == 0:
-        label = int(np.argmin(np.abs(out + np.log(np.maximum(p, 1e-300))))) if y is None else int(y)
-        y, word = np.eye(x.size)[label % x.size], f"e[{label}]" if y is None else f"e[{names[1]}]"
+    p, told = softmax(x, axis=-1), f"cross_entropy({', '.join(names)})"
+    if y is None:  # the label is a number in the source: the class of this loss
+        label = np.argmin(np.abs(out[..., None] + np.log(np.maximum(p, 1e-300))), axis=-1)
+        y, word = label, f"e[{label}]"
     else:
-        word = names[1]
-    by_x = cross_entropy_jacobian(p, y) @ softmax_jacobian(p) if y @ p > 0 else None
-    slopes: list[Slope | None] = [None]
-    if by_x is not None:
-        slopes = [Slope(f"(softmax({names[0]}) − {word})ᵀ", by_x)]
-    return f"cross_entropy({', '.join(names)})", [*slopes, *[None] * (len(names) - 1)]
+        word = names[1] if y.shape == x.shape else f"e[{names[1]}]"
+    if y.shape != x.shape:
+        y = np.eye(x.shape[-1])[np.asarray(y, int) % x.shape[-1]]
+    if y.shape != x.shape:
+        return None
+    text, slope = f"(softmax({names[0]}) − {word})ᵀ", p - y
+    by_x = Slope(text, slope, of_rows=True) if x.ndim == 2 else Slope(text, slope[None])
+    return told, [by_x, *[None] * (len(names) - 1)]
 
 
 def _binary_cross_entropy(
