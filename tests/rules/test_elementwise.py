@@ -185,3 +185,20 @@ def test_parameters_of_betainc_are_refused():
 def test_steps_and_stops_are_zero():
     for function in (lax.floor, lax.ceil, lax.round, lax.sign, lax.stop_gradient):
         assert fg.grad(lambda x, f=function: f(x) * x)(1.7) == function(1.7)
+
+
+@pytest.mark.parametrize("out", ["float32", "float64"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_product_of_two_formats_in_one_that_is_asked_for(out, times):
+    def total(transform, x, y, order):
+        if order == 0:
+            return jnp.sum(lax.mul(x, y, out_dtype=np.dtype(out))).astype("float64")
+        by_x, by_y = transform(lambda x, y: jnp.sin(total(transform, x, y, order - 1)), (0, 1))(
+            x, y
+        )
+        assert (by_x.dtype, by_y.dtype) == (x.dtype, y.dtype)
+        return jnp.sum(by_x * by_x).astype("float64") + jnp.sum(by_y)
+
+    x, y = jnp.full((2, 3), 0.5, "float32"), jnp.array([[1.0, 2.0, 3.0]])
+    ours, theirs = (total(transform, x, y, times) for transform in (fg.grad, jax.grad))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)

@@ -79,9 +79,11 @@ def sub(g, z, x, y):
 
 
 @elementwise("mul", example=_pairs)
-def mul(g, z, x, y):
+def mul(g, z, x, y, *, out_dtype=None):
     """z = x · y        ∂z/∂x = diag(y)        ∂z/∂y = diag(x)"""
-    return lambda: g * y, lambda: g * x
+    if out_dtype is None:
+        return lambda: g * y, lambda: g * x
+    return lambda: lax.mul(g, y, out_dtype=x.dtype), lambda: lax.mul(g, x, out_dtype=y.dtype)
 
 
 @elementwise(
