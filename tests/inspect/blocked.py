@@ -322,4 +322,4 @@ def number_of_steps(x):
         return state[0] + 1, state[1] / 2
 
     n, _ = lax.while_loop(lambda s: s[1] > 0.1, halved, (0, x[0]))  # here
-    return n.astype(x.dtype)
+    return jnp.asarray(n, x.dtype)

@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
 from tests.inspect.diagnosed import floats, table
 
 CASES, case = table()
+MESH = jax.make_mesh((2,), ("i",), axis_types=(jax.sharding.AxisType.Auto,))
 POINTS = floats(0.0, 1.0, 2.0)
 
 
@@ -218,3 +220,21 @@ def _halved_jvp(primals, tangents):
 @case(POINTS, says="author")
 def custom_jvp(x):
     return jnp.sum(halved(x))
+
+
+@case(floats(1.0, 2.0, 0.0, 4.0), says="log 0", backward=False)
+def logarithm_on_a_device(x):
+    def body(x):
+        y = jnp.log(x)  # here
+        return lax.psum(jnp.sum(y), "i")
+
+    return jax.shard_map(body, mesh=MESH, in_specs=P("i"), out_specs=P())(x)
+
+
+@case(floats(1.0, 2.0, 0.0, 4.0), says="zero", backward=True)
+def root_on_a_device(x):
+    def body(x):
+        y = jnp.sqrt(x)  # here
+        return lax.psum(jnp.sum(y), "i") * 2
+
+    return jax.shard_map(body, mesh=MESH, in_specs=P("i"), out_specs=P())(x)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -134,7 +135,7 @@ def test_norms_of_healthy_layers():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: fg.diagnose(3), TypeError, "fun must be a function, got 3"),
+        (lambda: fg.diagnose(cast(Any, 3)), TypeError, "fun must be a function, got 3"),
         (lambda: fg.diagnose(jnp.sin)(jax.ShapeDtypeStruct((2,), "float32")), TypeError, "known"),
         (lambda: jax.jit(lambda x: fg.diagnose(jnp.sin)(x).cause)(1.0), TypeError, "outside"),
         (lambda: fg.diagnose(jnp.sin, cotangent=jnp.ones(3))(1.0), ValueError, "cotangent must"),

@@ -9,6 +9,7 @@ from fungrad import _jax
 from fungrad.inspect.diagnosis.levels import level_inside
 from fungrad.inspect.diagnosis.loops import Loop
 from fungrad.inspect.diagnosis.record import Frame, Gradients, Part
+from fungrad.inspect.diagnosis.sharded import Sharded
 from fungrad.inspect.diagnosis.values import Value
 from fungrad.rulebook import CallRule
 
@@ -137,6 +138,8 @@ def enter(frame: Frame, i: int) -> Part:
         return _branch(frame, i)
     if name in ("scan", "while"):
         return Loop(frame, i)
+    if name == "shard_map":
+        return Sharded(frame, i)
     if name == "custom_jvp_call":
         return CustomJVP(frame, i)
     if name == "custom_vjp_call":

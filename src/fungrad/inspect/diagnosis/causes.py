@@ -160,7 +160,8 @@ def reason_of(facts: Facts) -> Reason:
     for function, better in _BY_FUNCTION:
         if function in facts.functions:
             cure = better
-    if facts.op.place.is_backward and not (facts.is_pull or facts.is_sum):
+    written = any(call.primitive.startswith("custom_") for call in facts.node.path)
+    if written and facts.op.place.is_backward and not (facts.is_pull or facts.is_sum):
         return f"{cause}, in the derivative that the function's author wrote", cures.CUSTOM
     return cause, cure
 

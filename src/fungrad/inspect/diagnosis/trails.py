@@ -100,6 +100,8 @@ def follow(value: Value, entry: Entry) -> Trail:
     while (op := marks[-1].op) is not None:
         found = op.source(marks[-1].value.index, marks[-1].entry)
         if found is None:
+            inner = op.look_inside() if op.look_inside is not None else None
+            marks += [] if inner is None else [inner]
             break
         value, entry = found[0].traced(found[1])
         if not not_finite(value.array)[entry]:  # compiled otherwise than recorded

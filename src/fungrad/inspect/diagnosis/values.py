@@ -90,7 +90,10 @@ class Operation:
         run: from the arrays of the inputs to those of the outputs.
         targets: in the backward pass, for each output the position of the node's input whose
             gradient it is.
+        look_inside: finds the entry of a value inside that is to blame, where nothing else is.
     """
+
+    look_inside: Callable[[], Any] | None = None
 
     def __init__(
         self,
