@@ -164,7 +164,7 @@ def show_digits(report: Report, digits: Subject, key: jax.Array) -> None:
     )
     report.figure(
         "digits",
-        pictures.sheet(few.x, [str(label) for label in labels[first]], few.maps(key), cell=0.8),
+        pictures.sheet(few.x, [str(label) for label in labels[first]], few.maps(key), cell=0.95),
         caption="One test digit of each class, and its maps.",
     )
 

@@ -27,8 +27,9 @@ def sheet(images: Any, captions: Sequence[str], found: Mapping[str, Any], *, cel
     """
     images = np.asarray(images)
     count, height, width, channels = images.shape
-    size = (len(found) + 1) * (cell * width / height + 0.1), count * (cell + 0.1) + 0.4
+    size = (len(found) + 1) * (cell * width / height + 0.1) + 0.8, count * (cell + 0.1) + 0.5
     figure = Figure(figsize=size)
+    figure.set_layout_engine("constrained", h_pad=0.03, w_pad=0.03)
     grid = figure.subplots(count, len(found) + 1, squeeze=False)
     for row, image in enumerate(images):
         show = image if channels == 3 else 1 - image[..., 0]
@@ -37,7 +38,7 @@ def sheet(images: Any, captions: Sequence[str], found: Mapping[str, Any], *, cel
         for column, (method, each) in enumerate(found.items(), start=1):
             draw(grid[row, column], np.asarray(each[row]), signed=method in SIGNED)
     for plot, title in zip(grid[0], ("image", *found), strict=True):
-        plot.set_title(title, fontsize=11, loc="center")
+        plot.set_title(title.replace(" × ", "\n× "), fontsize=11, loc="center")
     for plot in grid.flat:
         plot.set(xticks=[], yticks=[])
         plot.grid(False)
