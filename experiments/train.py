@@ -3,6 +3,7 @@
     python -m experiments.train                                      # seed 004: iris, 4-16-3, SGD
     python -m experiments.train --data digits --model cnn            # over 98 % on unseen digits
     python -m experiments.train --data wine --model attention --optimizer adamw
+    python -m experiments.train --data digits --model cnn --adversarial 0.1
 
 Data sets: iris, digits, wine, breast_cancer, diabetes. Models: logistic (on diabetes: linear
 regression), mlp, cnn (digits), attention (features, or rows of pixels, as tokens). Optimizers:
@@ -24,8 +25,19 @@ from experiments.common.command import ExperimentError, command_line
 from experiments.common.report import Report, console, plain
 
 # What a resumed run may not change: the steps that were taken depend on it.
-FIXED = ("data", "model", "optimizer", "learning_rate", "momentum", "batch_size", "hidden", "seed")
+FIXED = (
+    "data",
+    "model",
+    "optimizer",
+    "learning_rate",
+    "momentum",
+    "batch_size",
+    "hidden",
+    "adversarial",
+    "seed",
+)
 
+HEADS = {"r2": "R²", "rmse": "root mean square error", "robust": "accuracy under attack"}
 EPOCHS = {"iris": 400, "digits": 30}
 OPTIMIZERS = {"cnn": "adam", "attention": "adam"}
 
@@ -50,6 +62,8 @@ class Config:
     """Examples per step."""
     hidden: tuple[int, ...] = (16,)
     """Widths of the mlp's hidden layers; the cnn's channels, the attention's width are its own."""
+    adversarial: float = 0.0
+    """ε: learn from examples that PGD has changed by at most that much in each column (L∞)."""
     seed: int = 0
     """Of the initial parameters and the order of the examples; the split never changes."""
     resume: bool = False
@@ -76,8 +90,12 @@ def run(config: Config) -> Path:
     for name in ("epochs", "batch_size"):
         if getattr(config, name) < 1:
             raise ExperimentError(f"{name}: got {getattr(config, name)}, expected at least 1.")
+    if not 0 <= config.adversarial < float("inf"):
+        raise ExperimentError(f"adversarial: got {config.adversarial}, expected at least 0.")
     optimizer = learning.optimizer(config.optimizer, config.learning_rate, config.momentum)
     examples = learning.load_for(config.model, config.data)
+    if config.adversarial and examples.regression:
+        raise ExperimentError(f"adversarial: {config.data!r} has no classes to be mistaken for.")
     initial_key, order_key = jax.random.split(jax.random.key(config.seed))
     apply, params = learning.build(config.model, examples, config.hidden, initial_key)
     if config.resume:
@@ -92,7 +110,7 @@ def run(config: Config) -> Path:
     )
     try:
         result = fg.descent.minimize(
-            learning.cost_of(apply, examples),
+            learning.cost_of(apply, examples, adversarial=config.adversarial),
             params,
             examples.train,
             optimizer=optimizer,
@@ -106,6 +124,11 @@ def run(config: Config) -> Path:
         raise ExperimentError(f"resume: {error}") if config.resume else error from error
     train = learning.measures(apply, result.params, examples, examples.train)
     test = learning.measures(apply, result.params, examples, examples.test)
+    if config.adversarial:
+        for measured, part in ((train, examples.train), (test, examples.test)):
+            measured["robust"] = learning.robust_accuracy(
+                apply, result.params, examples, part, config.adversarial
+            )
 
     if result.failure is not None:
         console.print("warning:", result.stopped_because, style="yellow", markup=False)
@@ -156,7 +179,13 @@ def lead(config: Config, examples: data.DataSet) -> str:
 
 
 def overview(report: Report, parameters: int, result, train, test) -> None:
-    shown = {"accuracy": "{:.1%}", "r2": "{:.3f}", "rmse": "{:.1f}", "loss": "{:.4f}"}
+    shown = {
+        "accuracy": "{:.1%}",
+        "robust": "{:.1%}",
+        "r2": "{:.3f}",
+        "rmse": "{:.1f}",
+        "loss": "{:.4f}",
+    }
     chief = "accuracy" if "accuracy" in test else "r2"
     label = {"accuracy": "accuracy", "r2": "R²"}[chief]
     if result.failure is not None:
@@ -170,7 +199,7 @@ def overview(report: Report, parameters: int, result, train, test) -> None:
         }
     )
     report.table(
-        ["", *({"r2": "R²", "rmse": "root mean square error"}.get(name, name) for name in train)],
+        ["", *(HEADS.get(name, name) for name in train)],
         [
             [part, *(shown[name].format(value) for name, value in measured.items())]
             for part, measured in (("training", train), ("test", test))

@@ -117,17 +117,53 @@ def optimizer(name: str, rate: float | None = None, momentum: float | None = Non
 # --- cost and measures --------------------------------------------------------------------------
 
 
-def cost_of(apply: Apply, data: DataSet) -> Callable[[Any, Examples], jax.Array]:
-    """J(θ; x, y) = mean of L(f(x), y): cross-entropy for classes, squared error for values."""
+ATTACK = fg.inputs.PGD(steps=7, step_size=0.5)
+
+
+def cost_of(
+    apply: Apply, data: DataSet, *, adversarial: float = 0.0
+) -> Callable[[Any, Examples], jax.Array]:
+    """J(θ; x, y) = mean of L(f(x), y): cross-entropy for classes, squared error for values.
+
+    With `adversarial` ε > 0 it is max over x' of L(f(x'), y), ‖x' − x‖_∞ ≤ ε in the range of the
+    training examples, as far as PGD finds it [madry2018].
+    """
 
     def cost(params: Any, batch: Examples) -> jax.Array:
         x, y = batch
+        if adversarial:
+            x = attacked(apply, params, data, batch, adversarial).x[0]
         scores = apply(params, x)
         if data.regression:
             return fg.losses.squared_error(scores[:, 0], y).mean()
         return fg.losses.cross_entropy(scores, y).mean()
 
     return cost
+
+
+def attacked(
+    apply: Apply, params: Any, data: DataSet, part: Examples, epsilon: float
+) -> fg.inputs.Attack:
+    """The part, changed by PGD; the parameters are constants to whoever differentiates."""
+    fixed = jax.lax.stop_gradient(params)
+    known = np.asarray(data.train.x)
+    return fg.inputs.attack(
+        lambda x: apply(fixed, x),
+        part.x,
+        fg.inputs.Misclassified(part.y),
+        ATTACK,
+        epsilon,
+        bounds=(float(known.min()), float(known.max())),
+        key=jax.random.key(0),
+    )
+
+
+def robust_accuracy(
+    apply: Apply, params: Any, data: DataSet, part: Examples, epsilon: float
+) -> float:
+    """The share of the part that is classified correctly under attack."""
+    inside = part._replace(x=part.x.clip(data.train.x.min(), data.train.x.max()))
+    return float(attacked(apply, params, data, inside, epsilon).robust_accuracy[0])
 
 
 def confusion_matrix(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

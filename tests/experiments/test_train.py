@@ -35,6 +35,15 @@ def test_smoke(data, model, optimizer, figures, tmp_path):
     assert (page.parent / "checkpoint").is_dir()
 
 
+def test_adversarial_training_is_measured_under_attack(tmp_path):
+    page = train.run(
+        train.Config("iris", "logistic", epochs=3, batch_size=50, adversarial=0.5, out=tmp_path)
+    )
+    test = metrics_of(page)["test"]
+    assert 0 < test["robust"] <= test["accuracy"]
+    assert "accuracy under attack" in page.read_text()
+
+
 def figure_order(name):
     return ("loss", "confusion", "predictions", "mistakes").index(name)
 
@@ -70,6 +79,8 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(tmp_path):
         ({"optimizer": "adm"}, "optimizer: unknown name 'adm'"),
         ({"model": "cnn"}, "model: 'cnn' needs images"),
         ({"epochs": 0}, "epochs: got 0, expected at least 1"),
+        ({"adversarial": -1.0}, "adversarial: got -1.0, expected at least 0"),
+        ({"data": "diabetes", "adversarial": 0.1}, "adversarial: 'diabetes' has no classes"),
         ({"batch_size": 0}, "batch_size: got 0, expected at least 1"),
     ],
 )
