@@ -34,6 +34,10 @@ from fungrad.inputs.reading import Where
 Place = Where | EllipsisType  # `...` is the node that `visualize` is asked for
 
 
+def _anything(shape: tuple[int, ...]) -> None:
+    """Every shape suits."""
+
+
 @dataclass(frozen=True, eq=False)
 class Term:
     """One part of an objective.
@@ -50,7 +54,7 @@ class Term:
     name: str
     function: Callable[[jax.Array, int, Any], jax.Array]
     where: Place = ...
-    check: Callable[[tuple[int, ...]], None] = lambda shape: None
+    check: Callable[[tuple[int, ...]], None] = _anything
     reference: Any = None
     weight: Any = 1.0
 
@@ -152,7 +156,7 @@ def layer(*, where: Place = ...) -> Objective:
     >>> layer(where="h2")
     1·layer
     """
-    return _objective("layer", lambda h, n, _: jnp.mean(jnp.square(h[n])), where, lambda s: None)
+    return _objective("layer", lambda h, n, _: jnp.mean(jnp.square(h[n])), where, _anything)
 
 
 def direction(vector: Any, *, where: Place = ...) -> Objective:
@@ -190,7 +194,7 @@ def function(f: Callable[[jax.Array], jax.Array], *, where: Place = ...) -> Obje
     >>> function(lambda h: jnp.max(h), where="h1")
     1·function
     """
-    return _objective("function", lambda h, n, _: f(h[n]), where, lambda s: None)
+    return _objective("function", lambda h, n, _: f(h[n]), where, _anything)
 
 
 # --- Other images -----------------------------------------------------------------------------
@@ -212,7 +216,7 @@ def match(image: Any, *, where: Place = ...) -> Objective:
     def nearness(h: jax.Array, n: int, reference: jax.Array) -> jax.Array:
         return -jnp.mean(jnp.square(h[n] - reference))
 
-    return _objective("match", nearness, where, lambda s: None, reference=_reference(image))
+    return _objective("match", nearness, where, _anything, reference=_reference(image))
 
 
 def caricature(image: Any, power: float = 1.0, *, where: Place = ...) -> Objective:
@@ -237,7 +241,7 @@ def caricature(image: Any, power: float = 1.0, *, where: Place = ...) -> Objecti
         cosines = jnp.sum(_unit(h) * _unit(reference), axis=-1)
         return jnp.mean(dots * jnp.maximum(cosines, 0.1) ** power)
 
-    return _objective("caricature", likeness, where, lambda s: None, reference=_reference(image))
+    return _objective("caricature", likeness, where, _anything, reference=_reference(image))
 
 
 def diversity(*, where: Place = ...) -> Objective:
@@ -259,7 +263,7 @@ def diversity(*, where: Place = ...) -> Objective:
         others = jnp.sum(gram @ gram[n]) - gram[n] @ gram[n]
         return -others / max(h.shape[0] - 1, 1)
 
-    return _objective("diversity", difference, where, lambda s: None)
+    return _objective("diversity", difference, where, _anything)
 
 
 def _unit(x: jax.Array) -> jax.Array:
