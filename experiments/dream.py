@@ -115,7 +115,7 @@ def dreamt(config: Config, network: networks.Network, node: str, photo: Any, **o
 
 
 def growth(dream: fg.inputs.Visualization) -> float:
-    """By how much what is maximised grew in the last octave, whose size is the photograph's."""
+    """By what factor that which is maximised has grown since the first step."""
     return float(dream.activation) / max(float(dream.history[0]), 1e-12)
 
 
@@ -134,7 +134,7 @@ def layers_page(report: Report, photo: Any, dreams: dict[str, Any], grown: dict[
     captions = ["the photograph", *(f"{node}: × {grown[node]:.1f}" for node in dreams)]
     report.figure(
         "layers",
-        pictures(images, captions, columns=min(len(images), 3)),
+        pictures(images, captions, columns=3 if len(images) > 4 else 2),
         caption="Below each dream its layer, and by what factor the mean of h² has grown since "
         "the first step. Early layers like edges and colours, later ones textures.",
     )
@@ -174,7 +174,7 @@ def pictures(images: Any, captions: list[str], *, columns: int) -> Any:
     rows = -(-len(images) // columns)
     height, width = images[0].shape[:2]
     figure = figures.Figure(figsize=(3.6 * columns, rows * (3.6 * height / width + 0.4)))
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for plot in grid:
         plot.set_axis_off()
     for plot, image, caption in zip(grid, images, captions, strict=False):
