@@ -7,6 +7,7 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from tests.authored import bend, squash
 
 x = jnp.array([0.3, -0.7, 1.1])
 
@@ -176,22 +177,6 @@ def test_a_call_that_is_selected_is_replaced_whole():
     g = fg.grad(function, rules=fg.rules.replace({last: of_relu}))(x)
     np.testing.assert_array_equal(g, jnp.where(x > 0, 10.0, 0.0))
     assert set(seen) == {(3,)}
-
-
-@jax.custom_jvp
-def bend(x):
-    return jnp.tanh(x)
-
-
-bend.defjvp(lambda p, t: (bend(p[0]), 3 * t[0]))
-
-
-@jax.custom_vjp
-def squash(x):
-    return jnp.tanh(x)
-
-
-squash.defvjp(lambda x: (squash(x), None), lambda _, g: (3 * g,))
 
 
 @pytest.mark.parametrize("function", [bend, squash])

@@ -9,7 +9,10 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from fungrad import placing
+from fungrad.graph import Graph
 from fungrad.rulebook import CallRule, Gap, Rule, elementwise, no_gradient, rule
+from tests.authored import bend, squash
 
 x = jnp.array([0.3, -0.7, 1.1])
 
@@ -148,21 +151,6 @@ def gate(x):
     return jnp.tanh(x)
 
 
-@jax.custom_jvp
-def bend(x):
-    return jnp.tanh(x)
-
-
-bend.defjvp(lambda p, t: (bend(p[0]), 3 * t[0]))
-
-
-@jax.custom_vjp
-def squash(x):
-    return jnp.tanh(x)
-
-
-squash.defvjp(lambda x: (squash(x), None), lambda _, g: (3 * g,))
-
 kept = fg.custom(lambda x: jnp.tanh(x), lambda g, out, x: 3 * g)
 FUNCTIONS = {"relu": jax.nn.relu, "gate": gate, "bend": bend, "squash": squash, "<lambda>": kept}
 
@@ -254,6 +242,39 @@ def test_what_a_function_closes_over_is_not_shown_to_its_rule(wrap):
 
     book = fg.rules.replace({"scaled": tenfold})
     np.testing.assert_array_equal(fg.grad(loss, rules=book)(x), 10 * jnp.ones(3))
+
+
+def test_a_rule_with_a_keyword_active_is_told_what_is_differentiated():
+    seen = []
+
+    def of_mul(g, z, x, y, *, active):
+        seen.append(active)
+        return g, g
+
+    def of_any(g, z, x, y, *, active, **params):
+        seen.append(active)
+        return g, g
+
+    for rule_of_mul in (of_mul, of_any):
+        book = fg.rules.replace({"mul": rule_of_mul})
+        fg.grad(lambda x: jnp.sum(2 * x), rules=book)(x)
+        fg.grad(lambda x, y: jnp.sum(x * y), (0, 1), rules=book)(x, x)
+    assert seen == [(False, True), (True, True)] * 2
+
+
+def test_a_placement_looks_at_the_whole_graph():
+    """It is part of the book: of what compares, of what hashes, of what later books keep."""
+
+    def tenfold_tanh(graph, book):
+        rule_at = lambda node, _: Rule("tanh", tenfold) if node.primitive == "tanh" else None  # noqa: E731
+        return placing.placed(graph, placing.choices(Graph(graph), rule_at))
+
+    book = fg.rules.with_placement(tenfold_tanh)
+    assert book != fg.rules
+    assert book == fg.rules.with_placement(tenfold_tanh)
+    assert fg.grad(lambda x: gate(jnp.tanh(x)), rules=book)(0.5) == 100
+    both = book.replace({"sin": straight})
+    assert fg.grad(lambda x: jnp.sin(gate(x)), rules=both)(0.5) == 10
 
 
 # --- Books do not leak ----------------------------------------------------------------------------

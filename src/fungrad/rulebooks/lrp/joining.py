@@ -22,7 +22,7 @@ from jax.extend.core.primitives import closed_call_p
 
 from fungrad import _jax, placing
 from fungrad.passes import Settings
-from fungrad.rulebook import Rulebook
+from fungrad.rulebook import Rule, Rulebook
 from fungrad.rulebooks.lrp.entering import inner_masks
 from fungrad.rulebooks.lrp.recognising import averages, layers, softmaxes, with_related_operands
 from fungrad.rulebooks.lrp.view import Region, View
@@ -130,7 +130,7 @@ def _in_one_call(equations: list[Any], region: Region, graph: Any) -> list[Any]:
     kept, needed = [], {v for v in graph.jaxpr.outvars if not isinstance(v, _jax.Literal)}
     for e in reversed(equations):
         if region.output in e.outvars:
-            e = placing.carrying(call, region.rule)
+            e = placing.carrying(call, Rule(closed_call_p.name, region.rule))
         elif not made.isdisjoint(e.outvars) and needed.isdisjoint(e.outvars):
             continue
         kept.append(e)

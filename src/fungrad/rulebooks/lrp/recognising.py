@@ -56,7 +56,7 @@ def _layer(product: Any, view: View) -> Region:
     inputs = [product.invars[1 - kernel], product.invars[kernel]]
     rule = placing.carried(product)
     steps[0] = placing.carrying(product, None)
-    return Region(steps, inputs, output, Rule("closed_call", rule.function))
+    return Region(steps, inputs, output, rule.function)
 
 
 def _shifts_or_scales(step: Any, value: Any, axes: set[int], view: View) -> bool:
@@ -96,8 +96,7 @@ def _average(total: Any, view: View, stabilizer: float) -> Region | None:
     if output is None:
         return None
     size = next(i for i, step in enumerate(steps) if output in step.outvars)
-    rule = Rule("closed_call", Average(stabilizer))
-    return Region(steps[: size + 1], [total.invars[0]], output, rule)
+    return Region(steps[: size + 1], [total.invars[0]], output, Average(stabilizer))
 
 
 def _scales(step: Any, value: Any, view: View) -> bool:
@@ -161,7 +160,7 @@ def _softmax(division: Any, view: View) -> Region | None:
         steps, x = [shift, view.maker(same.invars[0]), *steps], shift.invars[0]
     order = {v: i for i, e in enumerate(view.graph.jaxpr.eqns) for v in e.outvars}
     steps = sorted({id(e): e for e in steps}.values(), key=lambda e: order[e.outvars[0]])
-    rule = Rule("closed_call", Softmax(tuple(total.params["axes"])))
+    rule = Softmax(tuple(total.params["axes"]))
     return Region(steps, [x], division.outvars[0], rule)
 
 

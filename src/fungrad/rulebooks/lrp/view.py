@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from fungrad import _jax, passes, placing
 from fungrad.passes import Settings
-from fungrad.rulebook import Rule
 from fungrad.rulebooks.lrp.statistics import Source, sources
 
 
@@ -64,4 +63,4 @@ class Region(NamedTuple):
     equations: list[Any]
     inputs: list[Any]
     output: Any
-    rule: Rule
+    rule: Callable[..., Any]
