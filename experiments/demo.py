@@ -42,7 +42,7 @@ class Config:
     visualization_steps: int = 300
     """Steps of gradient ascent on an image."""
     regularizer: float = 0.25
-    """Weight λ of the visualisations' regulariser."""
+    """Weight λ of the visualisations' penalty."""
     epsilon: float = 0.15
     """Largest change of a pixel in the adversarial examples; pixels are in [0, 1]."""
     seed: int = 0
@@ -232,53 +232,44 @@ def gradient_differences(
 # --- 4: gradients of the input --------------------------------------------------------------------
 
 
-def total_variation(images: jax.Array) -> jax.Array:
-    """Σ |x_{i+1,j} − x_{ij}| + |x_{i,j+1} − x_{ij}| of the images [N, H, W, C] together."""
-    down = jnp.abs(images[:, 1:] - images[:, :-1]).sum()
-    across = jnp.abs(images[:, :, 1:] - images[:, :, :-1]).sum()
-    return down + across
-
-
 def visualize(report: Report, config: Config, trained: Trained) -> None:
-    """The image that each logit likes best: argmax_x y_j(x) + λ R(x), one image per digit j."""
+    """The image that each logit likes best: argmax_x y_j(x) − λ R(x), one image per digit j."""
     classes = trained.digits.outputs
-    noise = jax.random.normal(jax.random.key(config.seed), (classes, 8, 8, 1))
-    start = 0.1 * noise - 2.0  # little ink: σ(−2) = 0.12
+    ink = fg.inputs.penalties.total_variation + fg.inputs.penalties.l2
 
-    def ascend(weight: float) -> jax.Array:
-        def cost(pixels: jax.Array) -> jax.Array:
-            images = fg.layers.sigmoid(pixels)
-            liked = jnp.trace(trained.apply(trained.params, images))  # Σ_j y_j(x_j)
-            return weight * (total_variation(images) + jnp.square(images).sum()) - liked
-
-        steps = 5 if config.smoke else config.visualization_steps
-        ascent = fg.descent.minimize(
-            cost, start, optimizer=optax.adam(0.1), steps=steps, progress=True
+    def liked_best(weight: float) -> fg.inputs.Visualization:
+        return fg.inputs.visualize(
+            lambda x: trained.apply(trained.params, x),
+            None,
+            list(range(classes)),
+            image=fg.inputs.Pixels(trained.digits.train.x.shape[1:]),
+            penalty=weight * ink,
+            steps=5 if config.smoke else config.visualization_steps,
+            key=jax.random.key(config.seed),
+            progress=True,
         )
-        return fg.layers.sigmoid(ascent.params)
 
     weights = (0.0, config.regularizer)
-    images = jnp.concatenate([ascend(weight) for weight in weights])
-    logits = np.asarray(trained.apply(trained.params, images))
-    liked = logits[np.arange(2 * classes), np.tile(np.arange(classes), 2)]
+    seen = [liked_best(weight) for weight in weights]
+    liked = np.concatenate([each.activation for each in seen])
 
     report.section("What each logit likes best")
     report.text(
         "The same gradient, of the input instead of the parameters: gradient ascent on an image, "
-        "`argmax_x y_j(x) + λ R(x)`. R(x) = −Σ |xᵢ − xⱼ| − Σ xᵢ², the first sum over "
-        "neighbouring pixels, asks for few edges and little ink. Pixels are x = σ(u), so they "
-        "stay in [0, 1], and the ascent is on u."
+        "`argmax_x y_j(x) − λ R(x)`, by `fg.inputs.visualize`. R(x) = Σ |xᵢ − xⱼ| + Σ xᵢ², the "
+        "first sum over neighbouring pixels, asks for few edges and little ink. After every step "
+        "the pixels are put back into [0, 1]."
     )
     report.figure(
         "visualizations",
         figures.contact_sheet(
-            images[..., 0],
+            np.concatenate([each.image for each in seen])[..., 0],
             [f"{index % classes}: {value:.0f}" for index, value in enumerate(liked)],
             columns=classes,
             rows=[f"λ = {weight:g}" for weight in weights],
         ),
         caption="One image per digit j; below it j and the logit y_j that it reaches. Without "
-        "the regulariser, above, the logits are higher and the images noisier.",
+        "the penalty, above, most logits are higher and the images noisier.",
     )
 
 

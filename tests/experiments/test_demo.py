@@ -1,7 +1,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -57,8 +56,3 @@ def test_worked_example():
     np.testing.assert_allclose(steps["L"].value, [[error**2 / 2]], rtol=1e-5)
     np.testing.assert_allclose(steps["∂L/∂W₁"].value[:, 0], error * x2, rtol=1e-5)
     assert steps["L after the step"].value < steps["L"].value
-
-
-def test_total_variation_by_hand():
-    image = jnp.array([[0.0, 1.0], [1.0, 3.0]]).reshape(1, 2, 2, 1)
-    assert demo.total_variation(image) == (1 + 2) + (1 + 2)
