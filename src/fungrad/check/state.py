@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from fungrad.check.arrays import Arrays, formats_of, random_like, scaled
 from fungrad.check.cases import Case
@@ -27,11 +28,18 @@ def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
     A residual that is kept outside of the pullback, from another call or from a trace that has
     ended, shows here: all but what is compiled is run as it stands, one operation after another.
     """
-    g, points = list(case.g), list(case.points)
     assert case.vjp is not None
-    with formats_of([*points, *g]):
-        other_g = random_like(g, seed=6)
-        other = [scaled(x, 0.9) for x in points]
+    with formats_of([*case.points, *case.g]):
+        # What is NumPy's would be summed by NumPy, in its own order and format.
+        g, points, other_g, other = (
+            [jnp.asarray(x) for x in arrays]
+            for arrays in (
+                case.g,
+                case.points,
+                random_like(case.g, seed=6),
+                [scaled(x, 0.9) for x in case.points],
+            )
+        )
         try:
             compiled = jax.jit(case.pull)
             by_jit, other_by_jit = compiled(g, points), compiled(other_g, other)
