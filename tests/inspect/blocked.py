@@ -323,3 +323,9 @@ def number_of_steps(x):
 
     n, _ = lax.while_loop(lambda s: s[1] > 0.1, halved, (0, x[0]))  # here
     return jnp.asarray(n, x.dtype)
+
+
+@case(floats(200.0, 300.0, dtype=jnp.float16), says="overflow")
+def overflow_that_stops_it(x):
+    v = x * x * 2  # here
+    return jnp.sum(lax.rsqrt(v))

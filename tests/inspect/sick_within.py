@@ -238,3 +238,15 @@ def root_on_a_device(x):
         return lax.psum(jnp.sum(y), "i") * 2
 
     return jax.shard_map(body, mesh=MESH, in_specs=P("i"), out_specs=P())(x)
+
+
+@case(floats(1.0, 4.0, 2.0), floats(9.0, 9.0, 1.0), says="√", iteration=1, example=2)
+def while_under_vmap(xs, poles):
+    def loss(x, pole):
+        def body(state):
+            c, total = state
+            return c - 1.0, total + jnp.sqrt((c - pole) ** 2)  # here
+
+        return lax.while_loop(lambda s: s[0] > 0.5, body, (x, x * 0))[1]
+
+    return jnp.sum(jax.vmap(loss)(xs, poles))

@@ -153,3 +153,16 @@ def diverging_while_that_is_masked(x):
 @case(jnp.float16(300.0))
 def half_precision_in_float32(x):
     return jnp.sqrt(jnp.square(x.astype(jnp.float32)))
+
+
+@case(POINTS)
+def masked_logits_with_a_bias(x):
+    return jnp.where(MASK, x, -jnp.inf) + x
+
+
+@case(floats(5.0, 3.0))
+def while_under_vmap(x):
+    def halved(x):
+        return lax.while_loop(lambda c: c > 1.0, lambda c: jnp.log2(c), x)
+
+    return jnp.sum(jax.vmap(halved)(x))

@@ -10,11 +10,13 @@ import numpy as np
 from fungrad import _jax, costs
 from fungrad.graph import Node
 from fungrad.inspect.diagnosis import cures
-from fungrad.inspect.diagnosis.causes import Reason
-from fungrad.inspect.diagnosis.facts import functions_of
-from fungrad.inspect.diagnosis.trails import is_all_zero
-from fungrad.inspect.diagnosis.values import Gathered, Operation, Place, Value
+from fungrad.inspect.diagnosis.causes import Reason, reason_of
+from fungrad.inspect.diagnosis.facts import Facts, functions_of
+from fungrad.inspect.diagnosis.record import Part
+from fungrad.inspect.diagnosis.trails import follow, is_all_zero
+from fungrad.inspect.diagnosis.values import Gathered, Operation, Place, Value, first, not_finite
 from fungrad.inspect.diagnosis.zeros import Block, random_like
+from fungrad.rulebook import Rulebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +35,13 @@ class Verdict:
     numbers: dict[str, Any]
 
 
-def verdict_on(block: Block) -> Verdict:
+def verdict_on(block: Block, rules: Rulebook) -> Verdict:
     """What is to blame: the operation itself, or what made the zeros that it multiplies by."""
     part = block.part
     place, inputs = part.place(), part.inputs
     if block.kind == "zero slope":
+        if (verdict := _by_overflow(part, rules)) is not None:
+            return verdict
         for value in _factors(block):
             made, given = _maker_of_zeros(value)
             if made is not None:
@@ -50,6 +54,20 @@ def verdict_on(block: Block) -> Verdict:
                 return Verdict(place, cause, cures.NOT_ZERO, _numbers(inputs))
     cause, cure = _reason(block)
     return Verdict(place, cause, cure, _numbers(inputs))
+
+
+def _by_overflow(part: Part, rules: Rulebook) -> Verdict | None:
+    """An infinity that was made before, and makes the slope zero, as that of 1 / x at ∞."""
+    for value in part.inputs:
+        mask = not_finite(value.array)
+        if mask.size and mask.all():
+            birth = (trail := follow(value, first(mask))).birth
+            if birth is not None and birth.op is not None and not trail.is_given:
+                facts = Facts(birth, rules)
+                cause, cure = reason_of(facts)
+                cause = f"{cause}; there the slope of {_name(part.node)} is 0"
+                return Verdict(birth.op.place, cause, cure, _numbers(birth.op.inputs))
+    return None
 
 
 def _numbers(inputs: list[Value]) -> dict[str, Any]:

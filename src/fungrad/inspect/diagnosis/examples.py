@@ -49,18 +49,18 @@ def example_of(whole: Level, node: Node, variable: Any, entry: Entry):
     levels = [whole]
     for call in node.path:
         inner = next((i for i in _inside(levels[-1], call) if _holds(i, node)), None)
-        if inner is None:
-            return None
+        if inner is None:  # what an author wrote as a derivative is in no graph of the function
+            break
         levels.append(inner)
+    nodes = (*node.path, node)[: len(levels)]
     found: list[int] = []
     taken: list[int] = []
-    around = [(level, each) for level, each in zip(levels, (*node.path, node), strict=True)]
-    for i, (level, each) in enumerate(around):
+    for i, (level, each) in enumerate(zip(levels, nodes, strict=True)):
         for deep in range(_depth(each.equation)):
             index = _along(level, deep, variable, entry, taken)
             if index is None:
                 masks = _mask_of(variable, entry)
-                index = _where_it_leaves(levels[i:], (*node.path, node)[i:], masks, deep)
+                index = _where_it_leaves(levels[i:], nodes[i:], masks, deep)
             if index is None:
                 return None
             found.append(index)

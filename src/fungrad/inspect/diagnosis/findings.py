@@ -190,7 +190,7 @@ def _of_zero(frame: Frame, i: int, name: str, rules: Rulebook) -> Finding:
         how = "no output depends on it" if read else "the function does not use it"
         cause = f"the argument {name} is unused: {how}"
         return Finding("unused", subject, name, (), cause, cures.READ_IT)
-    verdict = verdict_on(blocks[0])
+    verdict = verdict_on(blocks[0], rules)
     rule = rule_of(verdict.place.node, rules)
     return Finding(
         "zero",

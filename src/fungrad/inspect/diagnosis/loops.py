@@ -16,8 +16,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from fungrad import _jax, passes
+from fungrad.inspect.diagnosis.levels import Level, level_inside
 from fungrad.inspect.diagnosis.record import Frame, Gradients, Part
 from fungrad.inspect.diagnosis.values import (
     Entry,
@@ -45,11 +47,10 @@ class Loop(Part):
             self.body, self.first = self.inside[0], 0
             self.steps: int | None = params["length"]
         else:
-            self.first = params["cond_nconsts"]
-            consts = self.inputs[self.first :][: params["body_nconsts"]]
-            carry, xs = self.inputs[self.first + len(consts) :], []
-            graphs = [name for name in params if name in ("cond_jaxpr", "body_jaxpr")]
-            self.body = self.inside[graphs.index("body_jaxpr")]
+            count = params["cond_nconsts"]
+            self.body, self.first = self._body_of_while()
+            consts = self.inputs[self.first : count + params["body_nconsts"]]
+            carry, xs = self.inputs[count + params["body_nconsts"] :], []
             self.steps = None
         self.consts, self.xs, self.n, self.m = consts, xs, len(consts), len(carry)
         takes = self.frame.takes(equation)[self.first :]
@@ -63,6 +64,32 @@ class Loop(Part):
         self.left: list[Gradients] = []
         self._go_forward()
         return self._results()
+
+    def _body_of_while(self) -> tuple[Level, int]:
+        """The body of a while loop, and how many of the loop's inputs it does not read.
+
+        Under `jax.vmap` each example goes on for as long as its own condition holds; then the body
+        reads that as well, and hands on what the others carry.
+        """
+        params, count = self.equation.params, self.equation.params["cond_nconsts"]
+        test, body = _jax.close(params["cond_jaxpr"]), _jax.close(params["body_jaxpr"])
+        (going,) = test.out_avals
+        if not going.shape:
+            graphs = [name for name in params if name in ("cond_jaxpr", "body_jaxpr")]
+            return self.inside[graphs.index("body_jaxpr")], count
+
+        def step(*inputs):
+            consts, carry = inputs[: count + params["body_nconsts"]], inputs[-len(body.out_avals) :]
+            (goes_on,) = _jax.evaluate(test, [*consts[:count], *carry])
+            new = _jax.evaluate(body, [*consts[count:], *carry])
+            axes = tuple(range(goes_on.ndim))
+            return [
+                lax.select(lax.broadcast_in_dim(goes_on, x.shape, axes), x, old)
+                for x, old in zip(new, carry, strict=True)
+            ]
+
+        graph = _jax.trace(step, [v.aval for v in self.equation.invars])
+        return level_inside(graph, self.node), 0
 
     @property
     def is_short(self) -> bool:
@@ -100,8 +127,9 @@ class Loop(Part):
         return Value(array, same_as=same_as)
 
     def _continues(self) -> bool:
-        values = [*self.inputs[: self.first], *self.states[-1]]
-        return bool(self._test(*(value.array for value in values))[0])
+        constants = self.inputs[: self.equation.params["cond_nconsts"]]
+        values = [*constants, *self.states[-1]]
+        return bool(np.any(self._test(*(value.array for value in values))[0]))
 
     @cached_property
     def _test(self) -> Callable[..., list[Any]]:

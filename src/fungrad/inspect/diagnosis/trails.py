@@ -89,9 +89,11 @@ class Trail:
 
     @property
     def is_harmless(self) -> bool:
-        """Whether an infinity was given and only put elsewhere: a mask that the output shows."""
+        """Whether an infinity was given that the output shows: a mask among its entries."""
+        if not self.is_given or self.end.is_nan or self.marks[0].is_nan:
+            return False
         moved = all(mark.moves for mark in self.marks if mark.op is not None)
-        return self.is_given and moved and not self.end.is_nan
+        return moved or (bool(self.marks[0].entry) and not self.end.value.is_argument)
 
 
 def follow(value: Value, entry: Entry) -> Trail:
