@@ -179,7 +179,7 @@ torch = default.replace(
 | median of all | ties | evenly | to one |
 | x⁰ for a float 0 | 0 | 0 | NaN |
 | atan2 | (0, 0) | 0 | NaN |
-| hypot | (0, 0) | NaN | ½ |
+| hypot | (0, 0) | NaN | ½, since 0.12 NaN |
 | copysign | 0 | 0 | 1 |
 | xlogy | (0, 0) | 0 by x | −∞ |
 
