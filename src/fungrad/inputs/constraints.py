@@ -33,6 +33,7 @@ class Room(NamedTuple):
         return cls(low - x, high - x)
 
     def clip(self, delta: jax.Array) -> jax.Array:
+        """δ, brought into the room entry by entry."""
         return jnp.clip(delta, self.below, self.above)
 
     def towards(self, direction: jax.Array) -> jax.Array:

@@ -39,7 +39,7 @@ class Runner:
     task: Task
     chunk: int | None
     concrete: bool
-    advance: Callable[[int], Any] = lambda count: None
+    advance: Callable[[int], Any] = field(default_factory=lambda: lambda count: None)
     known: dict[int, Any] = field(default_factory=dict)
 
     def read(self, size: int) -> Any:
