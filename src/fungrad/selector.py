@@ -114,6 +114,11 @@ def at(
 
 
 def as_selector(where: Selector | str | None) -> Selector:
+    """The selector that stands for a name, or for every node where there is none.
+
+    Raises:
+        TypeError: `where` is none of these.
+    """
     if where is None or isinstance(where, str):
         return Selector(name=where)
     if not isinstance(where, Selector):
