@@ -30,6 +30,7 @@ class AtLayer(NamedTuple):
 
 
 def layers(view: View) -> list[Region]:
+    """The products that carry a layer's rule, each with all that belongs to its layer."""
     marked = [e for e in view.graph.jaxpr.eqns if isinstance(_formula(e), AtLayer)]
     return [_layer(product, view) for product in marked]
 
@@ -139,6 +140,7 @@ def with_related_operands(equation: Any, view: View) -> Any:
 
 
 def softmaxes(view: View) -> list[Region]:
+    """The operations of each softmax."""
     divisions = [e for e in view.graph.jaxpr.eqns if e.primitive.name == "div"]
     found = [_softmax(e, view) for e in divisions if all(map(view.is_active, e.invars))]
     return [region for region in found if region is not None]

@@ -44,6 +44,7 @@ class View(NamedTuple):
         return cls(graph, reached, sources(graph, reached.__contains__), makers, users, uses)
 
     def is_active(self, variable: Any) -> bool:
+        """Whether a variable is differentiated; a literal is not."""
         return not isinstance(variable, _jax.Literal) and variable in self.active
 
     def maker(self, variable: Any) -> Any:
