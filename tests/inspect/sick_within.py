@@ -250,3 +250,12 @@ def while_under_vmap(xs, poles):
         return lax.while_loop(lambda s: s[0] > 0.5, body, (x, x * 0))[1]
 
     return jnp.sum(jax.vmap(loss)(xs, poles))
+
+
+@case(floats(3.0), says="log 0", iteration=2)
+def infinity_before_a_nan(x):
+    def body(state):
+        i, v, total = state
+        return i + 1, v - 1.0, total + jnp.log(v - 1.0)  # here
+
+    return jnp.sum(lax.while_loop(lambda s: s[0] < 5, body, (0, x, x * 0))[2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from fungrad.inspect.diagnosis.facts import Facts, figure, rule_of, shown
 from fungrad.inspect.diagnosis.levels import Level
 from fungrad.inspect.diagnosis.record import Frame
 from fungrad.inspect.diagnosis.report import Finding, Index
-from fungrad.inspect.diagnosis.trails import Mark, Trail, follow, is_all_zero, worst_entries
+from fungrad.inspect.diagnosis.trails import Mark, Trail, is_all_zero, trails_to, worst_entries
 from fungrad.inspect.diagnosis.values import Entry, Place, Value, not_finite
 from fungrad.inspect.diagnosis.zeros import blocks_of
 from fungrad.rulebook import Rulebook
@@ -48,17 +49,18 @@ def _trail_to(value: Value) -> Trail | None:
     """The trail to the first origin of what is not finite in a value."""
     if not not_finite(value.array).any():
         return None
-    trails = [follow(value, entry) for entry in worst_entries(value.array)]
-    return min(trails, key=_when)
+    found = [trails_to(value, entry) for entry in worst_entries(value.array)]
+    return min(chain.from_iterable(found), key=_when)
 
 
 def _when(trail: Trail) -> tuple[Any, ...]:
-    """When what a trail leads to was born; what was given comes first."""
+    """When what a trail leads to was born; a NaN that was given comes first, an infinity last."""
     birth = trail.birth
+    kind = 1 if not trail.is_given else 0 if trail.end.is_nan else 2
     if birth is None or birth.op is None:
-        return (0,)
+        return (kind,)
     place = birth.op.place
-    return 1, place.is_backward, place.order, place.iteration
+    return kind, place.is_backward, place.order, place.iteration
 
 
 def _of_trail(

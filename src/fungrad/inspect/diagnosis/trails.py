@@ -96,9 +96,37 @@ class Trail:
         return moved or (bool(self.marks[0].entry) and not self.end.value.is_argument)
 
 
-def follow(value: Value, entry: Entry) -> Trail:
-    """The trail that ends at `value[entry]`, which is not finite."""
-    marks = [Mark(*value.traced(entry))]
+def trails_to(value: Value, entry: Entry) -> list[Trail]:
+    """Several trails to `value[entry]`: where one of two inputs is enough, the other is, too."""
+    trails, left = [follow(value, entry)], []
+    left += _forks(trails[0])
+    while left and len(trails) < FORKS:
+        before, (other, place) = left.pop(0)
+        trails.append(follow(other, place, before))
+    return trails
+
+
+FORKS = 4
+"""So many trails are followed to one entry."""
+
+
+def _forks(trail: Trail) -> list[tuple[list[Mark], tuple[Value, Entry]]]:
+    """The ways that a trail did not take, nearest to its end first."""
+    found = []
+    for i, (mark, following) in enumerate(zip(trail.marks, trail.marks[1:], strict=False)):
+        others = [] if mark.op is None else mark.op.others(mark.value.index, mark.entry)
+        taken = following.value
+        found += [
+            (list(trail.marks[: i + 1]), (value, entry))
+            for value, entry in others
+            if value.traced(entry)[0] is not taken
+        ]
+    return found[::-1]
+
+
+def follow(value: Value, entry: Entry, before: Sequence[Mark] = ()) -> Trail:
+    """The trail that ends at `value[entry]`, which is not finite; `before` leads on from there."""
+    marks = [*before, Mark(*value.traced(entry))]
     while (op := marks[-1].op) is not None:
         found = op.source(marks[-1].value.index, marks[-1].entry)
         if found is None:

@@ -116,6 +116,10 @@ class Operation:
         """The entry of an input to blame for an output's that is not finite; `None`: none is."""
         return _Suspects(self, index, entry).culprit()
 
+    def others(self, index: int, entry: Entry) -> list[tuple[Value, Entry]]:
+        """Entries of inputs that would each be enough to make it so, if there are several."""
+        return _Suspects(self, index, entry).sufficient()
+
 
 class Gathered(Operation):
     """A value of which each entry comes from one other value: slices and stacks of loops."""
@@ -134,6 +138,10 @@ class Gathered(Operation):
         """Where the entry comes from."""
         return self.origin(entry)
 
+    def others(self, index: int, entry: Entry) -> list[tuple[Value, Entry]]:
+        """None."""
+        return []
+
 
 class _Suspects:
     """The inputs of an operation that are not finite, and an entry of its output that is not."""
@@ -147,6 +155,15 @@ class _Suspects:
         self.only_nan = False
         # What the forward pass made comes before what arrives from behind.
         self.dirty = sorted(dirty, key=lambda i: op.roles[i] == "g")
+
+    def sufficient(self) -> list[tuple[Value, Entry]]:
+        """Of two inputs or more, those that make the entry bad alone."""
+        self.only_nan, self.masks = False, self.found
+        dirty = [i for i, mask in enumerate(self.found) if mask.any()]
+        if len(dirty) < 2 or self._is_bad({}):
+            return []
+        alone = [i for i in dirty if self._is_bad({i: self.found[i]})]
+        return [(self.op.inputs[i], self._entry_of(i, {})) for i in alone]
 
     def _nans(self) -> list[np.ndarray] | None:
         """The NaNs among the inputs, if they alone make the output's entry NaN."""
