@@ -105,7 +105,8 @@ class CarliniWagner(MinimumNormMethod):
             pays = (value < self.confidence)[:, None]
             total = 2 * delta - jnp.where(pays, price[:, None] * gradient, 0)
             total = total / rate[:, None]  # what Adam adds to its denominator is small against it
-            update, memory = adam.update(total, memory)
+            with jax.numpy_dtype_promotion("standard"):  # optax mixes formats
+                update, memory = adam.update(total, memory)
             share = (1 + jnp.cos(jnp.pi * step / self.steps)) / 2
             stride = (rate * share.astype(rate.dtype))[:, None]
             return problem.room.clip(delta - stride * update), memory, found | wins, best

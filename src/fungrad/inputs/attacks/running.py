@@ -98,7 +98,9 @@ def _fits(program: Any, rows: Rows, shared: Any) -> bool:
     if memory is None:
         return True
     analysis = program.func.lower(*program.args, rows, shared).compile().memory_analysis()
-    return analysis is None or analysis.temp_size_in_bytes <= memory // 2
+    if analysis is None:
+        return True
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes <= memory // 2
 
 
 def _free_memory() -> int | None:
