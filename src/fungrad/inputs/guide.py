@@ -134,7 +134,7 @@ def _of_images(similarity: Similarity, images: jax.Array) -> jax.Array:
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     """cos(a, b) = a · b / (‖a‖ ‖b‖) along the last axis, in [−1, 1].
 
-    >>> float(cosine(jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0])))
+    >>> round(float(cosine(jnp.array([3.0, 4.0]), jnp.array([4.0, 3.0]))), 4)
     0.96
     """
     return jnp.sum(_unit(a) * _unit(b), axis=-1)
