@@ -183,6 +183,7 @@ def _convolution_examples(draw):
         (holes, image, kernel),
         (convolution((2,), "SAME", feature_group_count=2), signal, draw.uniform(4, 1, 3)),
         (convolution((2,), "SAME", batch_group_count=2), signal, draw.uniform(4, 2, 3)),
+        (convolution((1,), [(1, 0)]), signal[..., :0], draw.uniform(3, 2, 1)),
     ]
 
 
@@ -199,8 +200,8 @@ def conv_general_dilated(g, z, x, w, *, dimension_numbers, **how):
     # dilated by s, over x with stride r. The padding above is what the known length leaves
     # [dumoulin2016]. ∂x sums over the outputs o, ∂w over the examples n: `_swap` says so.
     # Groups: z's block γ of outputs sees x's block γ of channels (or of examples).
-    if not g.size:
-        return None, None  # and XLA refuses g as a window
+    if 0 in (*g.shape, *x.shape, *w.shape):  # no products; and XLA refuses g as a window
+        return None, None
     x_spec, w_spec, z_spec = dimension_numbers
     s, r, d = how["window_strides"], how["rhs_dilation"], how["lhs_dilation"]
     c_groups, n_groups = how["feature_group_count"], how["batch_group_count"]
