@@ -276,7 +276,8 @@ def areas(report: Report, subject: Subject, key: jax.Array) -> dict[str, dict[st
     report.text(
         "The pixels of a good map, taken away from the strongest on (made grey), lower the "
         f"probability of the class soon; put into a grey image, they raise it soon. The mean over "
-        f"{len(subject.x)} test images."
+        f"{len(subject.x)} test images. Where a random order does as well, as on photographs, to "
+        f"whose network grey specks are foreign, the curves tell little."
     )
     report.figure(
         f"curves-{subject.name}",
