@@ -83,6 +83,8 @@ def test_chain_returns_to_the_size_at_the_start():
         (lambda: t.scale(1.1, 0.9), ValueError, "0 < low <= high, got low=1.1, high=0.9"),
         (lambda: t.rotate(-1.0), ValueError, "degrees must be a number of at least 0"),
         (lambda: t.checked_transforms([t.jitter(1), 3]), TypeError, "transforms must be functions"),
+        (lambda: t.chain([lambda key, x: x[0]])(KEY, X), ValueError, "as many images .N, H, W, C."),
+        (lambda: t.chain([lambda key, x: x[:2]])(KEY, X), ValueError, "as they get, got float"),
     ],
 )
 def test_bad_arguments(make, error, message):

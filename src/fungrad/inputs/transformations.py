@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from fungrad._arguments import describe
 from fungrad.inputs.arguments import wide_type
 
 Transformation = Callable[[jax.Array, jax.Array], jax.Array]
@@ -156,10 +157,20 @@ def chain(transforms: Sequence[Transformation]) -> Transformation:
     def all_of_them(key: jax.Array, images: jax.Array) -> jax.Array:
         size = images.shape[1:3]
         for transform, own in zip(transforms, jax.random.split(key, len(transforms)), strict=True):
-            images = transform(own, images)
+            images = _as_many(images, transform(own, images))
         return _fitted(images, size)
 
     return all_of_them if transforms else lambda key, images: images
+
+
+def _as_many(images: jax.Array, changed: Any) -> jax.Array:
+    """What a transformation has made of `images`, refused unless that are as many images."""
+    if jnp.ndim(changed) != 4 or jnp.shape(changed)[0] != images.shape[0]:
+        raise ValueError(
+            f"transforms must return as many images [N, H, W, C] as they get, "
+            f"got {describe(changed)} for {describe(images)}; each gets all images at once"
+        )
+    return changed
 
 
 def _fitted(images: jax.Array, size: Sequence[int]) -> jax.Array:
