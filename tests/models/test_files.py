@@ -96,7 +96,15 @@ def test_pickles_are_refused_with_the_reason(file, tmp_path):
             models.load(given)
 
 
+@pytest.mark.parametrize("given", ["./nope", "../a/b", "-a/b", "a/b.", "a--b/c", "a/b/c"])
+def test_what_is_no_name_on_the_hub_is_a_folder_that_is_not_there(given):
+    with pytest.raises(FileNotFoundError, match=r"name_or_path must be .*there is no folder"):
+        models.load(given)
+
+
 def test_mistaken_arguments(tmp_path):
+    with pytest.raises(TypeError, match=r"name_or_path must be a folder, or a name .*, got None"):
+        models.load(None)
     folder = write(tmp_path, CONFIG, tensors())
     with pytest.raises(ValueError, match=r"must be a folder.*got the file.*give its folder"):
         models.load(folder / "model.safetensors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from typing import Any
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".msgpack", ".h5")
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 EXPECTED = f"config.json and {WHOLE}, or config.json, {INDEX} and the parts that it names"
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_PART = r"\w([\w.-]*\w)?"
+_HUB_NAME = re.compile(rf"(?!.*(--|\.\.)){_PART}(/{_PART})?")
 
 
 def extra(module: str) -> Any:
@@ -34,11 +36,16 @@ class Files:
         revision: on the hub: the commit, tag or branch; "main" if None.
 
     Raises:
+        TypeError: it is neither a string nor a path.
         FileNotFoundError: it is neither a folder nor the form of a name on the hub.
         ValueError: it is a file, or a folder comes with a revision.
     """
 
     def __init__(self, name_or_path: Any, revision: str | None = None):
+        if not isinstance(name_or_path, str | os.PathLike):
+            raise TypeError(
+                f"name_or_path must be a folder, or a name on the hub, got {name_or_path!r}"
+            )
         self.name, self.revision = str(name_or_path), revision
         path = Path(name_or_path).expanduser()
         self.folder = path if path.is_dir() else None

@@ -47,6 +47,7 @@ def load(
         model's configuration.
 
     Raises:
+        TypeError: name_or_path is neither a string nor a path.
         FileNotFoundError: no such folder, no weights in it, or a name on the hub that is neither
             cached nor to be fetched; the message has the expected files.
         ValueError: tensors that are missing, unknown or of another shape, each with its name;
