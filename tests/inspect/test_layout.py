@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from fungrad.inspect.layout import _increasing, layout
+from fungrad.inspect.layout import _crossings, _increasing, layout
 
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3), (0, 3)]
 
@@ -118,3 +118,18 @@ def test_a_long_graph_does_not_wander_off():
     ]
     placed = layout(sizes, links, down=True)
     assert placed.size[0] < 1000
+
+
+def test_links_of_one_item_share_their_way():
+    steps = range(1, 30)
+    links = [(0, i) for i in steps] + [(i - 1, i) for i in steps]
+    routes = layout([(10.0, 10.0)] * 30, links).routes
+    longest, shorter = routes[links.index((0, 29))], routes[links.index((0, 20))]
+    assert longest[: len(shorter) - 2] == shorter[:-2]
+
+
+def test_crossings_are_inverted_pairs():
+    ends = [3, 1, 2, 1, 0]
+    columns, after = [[0, 1, 2, 3, 4], [5, 6, 7, 8]], [[5 + end] for end in ends]
+    inverted = sum(a > b for k, b in enumerate(ends) for a in ends[:k])
+    assert _crossings(columns, [*after, [], [], [], []]) == inverted == 8

@@ -2,12 +2,14 @@
 
 The layered method [sugiyama1981] in its three steps: a column for each item, an order within each
 column that has few crossings, and heights that keep links straight. A link that passes a column
-has a place there too, so that it runs between the items and not through them.
+has a place there too, so that it runs between the items and not through them; links of one item
+share it, and part in front of the columns where they end.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from itertools import pairwise
 Link = tuple[int, int]
 Point = tuple[float, float]
 
-BETWEEN_COLUMNS, BETWEEN_ROWS, SWEEPS, PULL, SOURCE = 24.0, 14.0, 12, 0.1, 0.02
+BETWEEN_COLUMNS, BETWEEN_ROWS, PULL, SOURCE = 24.0, 14.0, 0.1, 0.02
+SWEEPS, VISITS = 12, 120_000  # as many sweeps, unless they visit more places; two at least
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,17 @@ def layout(sizes: Sequence[Point], links: Sequence[Link], *, down: bool = False)
 
 def _layout(sizes: Sequence[Point], links: Sequence[Link], pull: float) -> Layout:
     columns_of = _columns_of(len(sizes), links)
-    chains, sizes = [], list(sizes)
+    chains, count, passing = [], len(sizes), {}
     for start, end in links:
-        passed = range(columns_of[start] + 1, columns_of[end])
-        chains.append([start, *range(len(sizes), len(sizes) + len(passed)), end])
-        sizes += [(0.0, 0.0)] * len(passed)
-        columns_of += passed
+        passed = [(start, c) for c in range(columns_of[start] + 1, columns_of[end])]
+        chains.append([start, *(passing.setdefault(p, count + len(passing)) for p in passed), end])
+    sizes = [*sizes, *[(0.0, 0.0)] * len(passing)]
+    columns_of += [column for _, column in passing]
     before: list[list[int]] = [[] for _ in sizes]
     after: list[list[int]] = [[] for _ in sizes]
-    for chain in chains:
-        for start, end in pairwise(chain):
-            before[end].append(start)
-            after[start].append(end)
+    for start, end in dict.fromkeys(pair for chain in chains for pair in pairwise(chain)):
+        before[end].append(start)
+        after[start].append(end)
 
     columns = _ordered(columns_of, before, after)
     y = _heights(columns, [height for _, height in sizes], before, after, pull)
@@ -84,10 +86,9 @@ def _layout(sizes: Sequence[Point], links: Sequence[Link], pull: float) -> Layou
         arrives = (centers[end][0] - sizes[end][0] / 2, y[end])
         return [leaves, *within[1:-1], arrives]
 
-    items = range(len(sizes) - sum(len(chain) - 2 for chain in chains))
     bottom = max((y[i] + sizes[i][1] / 2 for i in range(len(sizes))), default=0.0)
     routes = [route(chain) for chain in chains]
-    return Layout((max(rights, default=0.0), bottom), [centers[i] for i in items], routes)
+    return Layout((max(rights, default=0.0), bottom), centers[:count], routes)
 
 
 def _turned(point: Point) -> Point:
@@ -130,7 +131,7 @@ def _ordered(
         columns[columns_of[item]].append(item)
 
     best, fewest = [list(column) for column in columns], _crossings(columns, after)
-    for sweep in range(SWEEPS):
+    for sweep in range(_sweeps(len(before))):
         forward = sweep % 2 == 0
         neighbours = before if forward else after
         row = {item: float(k) for column in columns for k, item in enumerate(column)}
@@ -147,8 +148,12 @@ def _crossings(columns: list[list[int]], after: list[list[int]]) -> int:
     row = {item: k for column in columns for k, item in enumerate(column)}
     crossings = 0
     for column in columns:
-        ends = [row[end] for start in column for end in sorted(after[start], key=row.__getitem__)]
-        crossings += sum(a > b for k, b in enumerate(ends) for a in ends[:k])
+        passed: list[int] = []
+        for start in column:
+            for end in sorted(row[end] for end in after[start]):
+                place = bisect_right(passed, end)
+                crossings += len(passed) - place
+                passed.insert(place, end)
     return crossings
 
 
@@ -182,7 +187,7 @@ def _heights(
 
     for column in columns:
         settle(column, lambda item: 0.0)
-    for sweep in range(SWEEPS):
+    for sweep in range(_sweeps(len(y))):
         neighbours = after if sweep % 2 == 0 else before
         for column in reversed(columns) if sweep % 2 == 0 else columns:
             settle(column, lambda i, n=neighbours: keep[i] * middle(n[i], y[i]))
@@ -203,6 +208,10 @@ def _increasing(wishes: list[float], weights: list[float]) -> list[float]:
             (mean, w, n), (other, v, m) = pools.pop(), pools.pop()
             pools.append(((w * mean + v * other) / (w + v), w + v, n + m))
     return [mean for mean, _, count in pools for _ in range(count)]
+
+
+def _sweeps(places: int) -> int:
+    return max(2, min(SWEEPS, VISITS // max(places, 1)))
 
 
 def _mean(numbers: list[float], otherwise: float = 0.0) -> float:
