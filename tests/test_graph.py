@@ -271,6 +271,29 @@ def test_where_is_a_selector_or_a_name():
         graph.find(3)
 
 
+@pytest.mark.parametrize(
+    ("fields", "error", "words"),
+    [
+        ({"name": 3}, TypeError, "name must be a string, or None, got 3"),
+        ({"function": len}, TypeError, "function must be a string"),
+        ({"line": 1.5}, TypeError, "line must be a number, or a string"),
+        ({"line": "model.py"}, ValueError, "line must be a number, .* got 'model.py'"),
+        ({"index": True}, TypeError, "index must be an integer, or None, got True"),
+    ],
+)
+def test_what_selects_nothing_ever_is_refused(fields, error, words):
+    with pytest.raises(error, match=words):
+        fg.at(**fields)
+
+
+def test_names_combine_with_selectors():
+    a, b = fg.at(name="a"), fg.at(name="b")
+    assert {a | "b", "b" | a} == {a | b}
+    assert a & "b" == a & b
+    with pytest.raises(TypeError, match="where must be a selector"):
+        a | 3
+
+
 def test_selectors_are_values():
     assert repr(fg.at("a", index=0) & fg.at(scope="b")) == "(at(name='a', index=0) & at(scope='b'))"
     assert fg.at(primitive="tanh", index=1) == fg.at(primitive="tanh", index=1)

@@ -51,12 +51,26 @@ def test_replace_composes_and_the_later_entry_wins():
     both = fg.replace(fun, {"x": patch, fg.at(primitive="relu", index=0): lambda h: 3 * h})
     assert_close(both(x), 9 * 5)
     assert_close(fg.replace(fun, {"x": x, fg.at(name="x"): patch})(x), 5)
-    assert_close(fg.replace(both, {"x": -patch})(x), 45)  # its x is that of `both`, not seen again
+    assert_close(fg.replace(both, {"x": -patch})(x), 9 * 1)  # the outer one of two comes last
     for library in (jax, fg):
         assert_close(library.grad(lambda p: fg.replace(fun, {"x": p})(x))(patch), [2, 0, 4])
     batched = jax.vmap(lambda p: fg.replace(fun, {"x": p})(x))(jnp.stack([patch, -patch]))
     assert batched.tolist() == [5, 1]
     assert_close(jax.grad(fg.replace(fun, {"x": lambda h: 2 * h}))(patch), [8, 0, 16])
+
+
+@pytest.mark.parametrize("patch", [lambda h: 3 * h, jnp.array([5.0, 7.0])])
+def test_a_name_goes_over_to_what_stands_there(patch):
+    def fun(x):
+        return jnp.sum(fg.name(jnp.sin(x), "h") ** 2)
+
+    x = jnp.array([0.5, 1.0])
+    expected = patch(jnp.sin(x)) if callable(patch) else patch
+    patched = fg.replace(fun, {"h": patch})
+    assert jnp.array_equal(fg.values(patched, "h")(x)[1]["h"], expected)
+    assert jnp.array_equal(fg.gradients(patched, "h")(x)[1]["h"], 2 * expected)
+    twice = fg.replace(patched, {"h": lambda h: h + 1})
+    assert jnp.array_equal(fg.values(twice, "h")(x)[1]["h"], expected + 1)
 
 
 def test_replace_keeps_structures_and_keywords():
@@ -74,6 +88,7 @@ def test_replace_keeps_structures_and_keywords():
         (jnp.ones((3, 2)), ValueError, r"'c' has shape \[3, 2\]; expected \[2\], or \[4, 2\]"),
         (lambda c: c[0], ValueError, r"'c' has shape \[\]; expected \[2\]"),
         (jnp.full(2, 1j), TypeError, "'c' is of complex128; expected float64"),
+        (["ab", "cd"], TypeError, r"what replaces node 'c' must be an array or a function, got \["),
     ],
 )
 def test_wrong_shapes_are_named(replacement, error, words):

@@ -134,6 +134,7 @@ def test_two_rules_of_one_name_are_refused():
 @pytest.mark.parametrize(
     ("replacements", "message"),
     [
+        ("tanh", r"replacements must be a dictionary \{key: rule\}, got 'tanh'"),
         ({3: straight}, r"name of a primitive or function, or a selector made by at\(...\), got 3"),
         ({"tanh": 3}, r"replacements\['tanh'\] must be a function .* got 3"),
     ],

@@ -40,6 +40,7 @@ class Visitor:
             whose author wrote its derivative: by `call`, the function, and `body`, its graph with
             the visits, both functions of lists.
         counts: whether visits ask for the iteration.
+        renames: whether the name of a node goes over to what the visit makes of its value.
         max_steps: how many steps of a while loop are visited; `None`: all of them, but what is
             seen is stacked along those for which something is inserted.
     """
@@ -47,6 +48,7 @@ class Visitor:
     visit: Callable[..., tuple[list[Any], Seen]]
     rejoin: Callable[..., tuple[list[Any], Seen]]
     counts: bool = False
+    renames: bool = False
     max_steps: int | None = None
 
 
@@ -151,16 +153,18 @@ class _Run:
         for place in inside.places:
             equation, node = place.node.equation, place.node
             arguments = [read(values, v) for v in equation.invars]
+            named_anew = place.is_visited and self.visitor.renames and node.name is not None
             if any(inner.labels for inner in place.inside):
                 with _jax.place_of(equation):
                     outputs, inner = _CALLS[node.primitive](self, place, arguments)
                 seen |= inner
             else:
-                outputs = _jax.bind(equation, arguments)
+                outputs = arguments if named_anew else _jax.bind(equation, arguments)
             if place.is_visited:
                 with _jax.place_of(equation):
                     inserted = self.slices.get(node.label, [])
                     outputs, own = self.visitor.visit(node, outputs, inserted, self.iteration)
+                    outputs = _jax.bind(equation, outputs) if named_anew else outputs
                 seen |= own
             values.update(zip(equation.outvars, outputs, strict=True))
         return [read(values, v) for v in jaxpr.outvars], seen

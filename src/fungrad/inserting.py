@@ -102,7 +102,12 @@ def _fitted(node: Node, x: Any, aval: Any, steps: tuple[Any, ...]) -> Any:
         raise ValueError(
             f"the value for node {node.label!r} has shape {list(np.shape(x))}; expected {due}"
         )
-    x = _jax.as_array(_jax.argument(x))
+    try:
+        x = _jax.as_array(_jax.argument(x))
+    except TypeError as error:
+        raise TypeError(
+            f"what replaces node {node.label!r} must be an array or a function, got {x!r}"
+        ) from error
     if x.dtype != aval.dtype and not jnp.can_cast(x.dtype, aval.dtype, "same_kind"):
         raise TypeError(f"the value for node {node.label!r} is of {x.dtype}; expected {aval.dtype}")
     return x if x.dtype == aval.dtype else lax.convert_element_type(x, aval.dtype)

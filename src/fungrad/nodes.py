@@ -281,7 +281,8 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
     """`fun` with other values at nodes: `replace(fun, {where: array_or_function})(*args)`.
 
     The gradient flows into inserted arrays, and through functions. A function with a written
-    derivative that holds a replaced node is differentiated through its body.
+    derivative that holds a replaced node is differentiated through its body. A node's name goes
+    over to what stands there: in the result, "h" is the value that was put in place of h.
 
     Args:
         fun: any function; it is not changed.
@@ -334,7 +335,7 @@ def replace(fun: Callable[..., Any], replacements: Mapping[Any, Any]) -> Callabl
 
         slices = {label: change.slices for label, change in changes.items() if change.slices}
         counts = any(change.counts for change in changes.values())
-        visitor = editing.Visitor(visit, lambda call, body, inputs: body(inputs), counts)
+        visitor = editing.Visitor(visit, lambda call, body, inputs: body(inputs), counts, True)
         return flat.restore(editing.run(graph, flat.leaves, nodes, visitor, slices)[0])
 
     return replaced

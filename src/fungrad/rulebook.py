@@ -281,7 +281,8 @@ class Rulebook:
             strict: make a primitive without a rule an error instead of a warning.
 
         Raises:
-            TypeError: a key is neither a string nor a selector, or a rule is no function.
+            TypeError: `replacements` is no mapping, a key is neither a string nor a selector, or a
+                rule is no function.
             LookupError: when a function is differentiated in which a selector matches no node.
 
         >>> import fungrad as fg
@@ -291,6 +292,10 @@ class Rulebook:
         >>> float(fg.grad(lambda x: jnp.tanh(jnp.tanh(x)), rules=book)(0.5))
         10.0
         """
+        if not isinstance(replacements, Mapping):
+            raise TypeError(
+                f"replacements must be a dictionary {{key: rule}}, got {replacements!r}"
+            )
         replaced = dict(self._replaced)
         for key, function in replacements.items():
             if not isinstance(key, str | Selector):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any, ClassVar
 
 
@@ -44,11 +45,13 @@ class Selector:
         given = [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
         return f"at({', '.join(f'{name}={x!r}' for name, x in given if x is not None)})"
 
-    def __and__(self, other: Selector) -> Selector:
-        return _Both(first=self, second=other)
+    def __and__(self, other: Selector | str) -> Selector:
+        return _Both(first=self, second=as_selector(other))
 
-    def __or__(self, other: Selector) -> Selector:
-        return _Either(first=self, second=other)
+    def __or__(self, other: Selector | str) -> Selector:
+        return _Either(first=self, second=as_selector(other))
+
+    __rand__, __ror__ = __and__, __or__
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,13 +107,29 @@ def at(
         line: a line number, or `"file.py:41"`.
         index: which of the matches, from 0 in program order; negative from the end.
 
+    Raises:
+        TypeError: an argument is of another type.
+        ValueError: `line` is a string without a number behind a colon.
+
     >>> import fungrad as fg
     >>> import jax.numpy as jnp
     >>> graph = fg.trace(lambda x: jnp.tanh(jnp.tanh(x)))(1.0)
     >>> graph.find(fg.at(primitive="tanh", index=1))[0].label
     'tanh:1'
     """
+    texts = {"name": name, "primitive": primitive, "function": function, "scope": scope}
+    for argument, given in texts.items():
+        _check(argument, given, str, "a string")
+    _check("line", line, Integral | str, 'a number, or a string "file.py:41"')
+    _check("index", index, Integral, "an integer")
+    if isinstance(line, str) and not line.rpartition(":")[2].isdecimal():
+        raise ValueError(f'line must be a number, or a string "file.py:41", got {line!r}')
     return Selector(name, primitive, function, scope, line, index)
+
+
+def _check(argument: str, given: Any, kind: Any, expected: str) -> None:
+    if given is not None and (not isinstance(given, kind) or isinstance(given, bool)):
+        raise TypeError(f"{argument} must be {expected}, or None, got {given!r}")
 
 
 def as_selector(where: Selector | str | None) -> Selector:

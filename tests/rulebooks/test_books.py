@@ -87,6 +87,18 @@ def test_the_same_as_by_hand(name, make):
     np.testing.assert_allclose(actual, jax.grad(make(by_hand(function, backward)))(x), rtol=1e-13)
 
 
+def test_a_string_for_where_is_the_name_of_an_edge():
+    def loss(x):
+        return fg.name(2 * fg.name(x, "a"), "b")
+
+    books = [fg.rulebooks.scale(3.0, where) for where in (None, "a", fg.at(name="a"))]
+    assert [float(fg.grad(loss, rules=book)(1.0)) for book in books] == [18, 6, 6]
+    with pytest.raises(LookupError, match="'c'"):
+        fg.grad(loss, rules=fg.rulebooks.clip(1.0, "c"))(1.0)
+    with pytest.raises(TypeError, match="where must be a selector"):
+        fg.rulebooks.clip_norm(1.0, 3)
+
+
 def test_an_example_that_gets_no_gradient_gets_what_raises_it():
     """Else the gradient is that of relu; an array of one axis is one example."""
 

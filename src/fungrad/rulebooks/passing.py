@@ -1,8 +1,8 @@
 """Books that change a gradient on its way: through steps, and at nodes that hand their input on.
 
 `scale`, `reverse_gradient`, `clip`, `clip_norm` and `noise` change a gradient on its way: at
-`where`, a key of `fungrad.rules.replace` to nodes of one input and one output of the same shape.
-Left alone, that is every edge which `fungrad.name` or `checkpoint_name` gave a name.
+`where`, a selector or a name, at nodes of one input and one output of the same shape. Left
+alone, that is every edge which `fungrad.name` or `checkpoint_name` gave a name.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from jax import lax
 from jax import numpy as jnp
 
 from fungrad import _jax
-from fungrad.graph import Selector
 from fungrad.rulebook import Rulebook
 from fungrad.rules import default
+from fungrad.selector import Selector, as_selector
 
 __all__ = ["clip", "clip_norm", "noise", "reverse_gradient", "scale", "straight_through"]
 
@@ -71,7 +71,11 @@ class _OfBoundedNorm:
         return jnp.where(exceeds, g * (self.norm * lax.rsqrt(safe)), g)
 
 
-def scale(factor: float, where: str | Selector = "name") -> Rulebook:
+def _at(where: str | Selector | None) -> str | Selector:
+    return "name" if where is None else as_selector(where)
+
+
+def scale(factor: float, where: str | Selector | None = None) -> Rulebook:
     """g ↦ factor · g at `where`, the named edges if left alone; shapes stay.
 
     >>> import fungrad as fg
@@ -79,10 +83,10 @@ def scale(factor: float, where: str | Selector = "name") -> Rulebook:
     >>> float(fg.grad(lambda x: 2 * fg.name(x, "h") + x, rules=book)(1.0))
     7.0
     """
-    return default.replace({where: _Scaled(float(factor))})
+    return default.replace({_at(where): _Scaled(float(factor))})
 
 
-def reverse_gradient(factor: float = 1.0, where: str | Selector = "name") -> Rulebook:
+def reverse_gradient(factor: float = 1.0, where: str | Selector | None = None) -> Rulebook:
     """g ↦ −factor · g at `where`, the named edges if left alone [ganin2016].
 
     >>> import fungrad as fg
@@ -92,7 +96,7 @@ def reverse_gradient(factor: float = 1.0, where: str | Selector = "name") -> Rul
     return scale(-factor, where)
 
 
-def clip(value: float, where: str | Selector = "name") -> Rulebook:
+def clip(value: float, where: str | Selector | None = None) -> Rulebook:
     """g ↦ min(max(g, −value), value), entry by entry, at `where`, the named edges if left alone.
 
     Raises:
@@ -102,10 +106,10 @@ def clip(value: float, where: str | Selector = "name") -> Rulebook:
     >>> float(fg.grad(lambda x: 5 * fg.name(x, "h"), rules=fg.rulebooks.clip(1.0))(1.0))
     1.0
     """
-    return default.replace({where: _Clipped(_positive("value", value))})
+    return default.replace({_at(where): _Clipped(_positive("value", value))})
 
 
-def clip_norm(norm: float, where: str | Selector = "name") -> Rulebook:
+def clip_norm(norm: float, where: str | Selector | None = None) -> Rulebook:
     """g ↦ g · min(1, norm/‖g‖) at `where`, the named edges if left alone [pascanu2013].
 
     ‖g‖ is the Euclidean norm of all entries at one node (of one example's, under vmap of the
@@ -120,7 +124,7 @@ def clip_norm(norm: float, where: str | Selector = "name") -> Rulebook:
     >>> fg.grad(loss, rules=fg.rulebooks.clip_norm(10.0))(jnp.ones(2)).tolist()
     [3.0, 4.0]
     """
-    return default.replace({where: _OfBoundedNorm(_positive("norm", norm))})
+    return default.replace({_at(where): _OfBoundedNorm(_positive("norm", norm))})
 
 
 def _positive(name: str, value: float) -> float:
@@ -156,7 +160,7 @@ def _digest(x: Any) -> Any:
     return jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
 
 
-def noise(deviation: float, key: Any, where: str | Selector = "name") -> Rulebook:
+def noise(deviation: float, key: Any, where: str | Selector | None = None) -> Rulebook:
     """g ↦ g + σ n, n normal with deviation 1, at `where`, the named edges if left alone.
 
     A rule has no state: n is a function of the key and of the numbers in g and x. So it is another
@@ -189,5 +193,5 @@ def noise(deviation: float, key: Any, where: str | Selector = "name") -> Ruleboo
         key = jax.random.wrap_key_data(key)
     generator, data = str(jax.random.key_impl(key)), jax.random.key_data(key).tolist()
     return default.replace(
-        {where: _Noisy(_positive("deviation", deviation), tuple(data), generator)}
+        {_at(where): _Noisy(_positive("deviation", deviation), tuple(data), generator)}
     )
