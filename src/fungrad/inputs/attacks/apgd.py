@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -164,12 +163,12 @@ def checkpoints(steps: int) -> tuple[np.ndarray, np.ndarray]:
         w_j = ⌈p_j steps⌉,        p_1 = 0.22,  p_{j+1} = p_j + max(p_j − p_{j−1} − 0.03, 0.06)
 
     >>> checkpoints(10)[0].nonzero()[0].tolist()
-    [2, 5, 6, 7, 8, 9]
+    [2, 4, 5, 6, 7, 8, 9]
     """
-    places, p, gap = [], 0.22, 0.22
-    while p <= 1:
-        places.append(min(math.ceil(p * steps), steps) - 1)
-        gap = max(gap - 0.03, 0.06)
+    places, p, gap = [], 22, 22  # in hundredths, where ⌈p_j steps⌉ is exact
+    while p <= 100:
+        places.append(-(-p * steps // 100) - 1)
+        gap = max(gap - 3, 6)
         p += gap
     ends = np.zeros(steps, bool)
     ends[places] = True
