@@ -95,7 +95,7 @@ def run(config: Config) -> Path:
     key = jax.random.key(config.seed)
     digits, photographs = read_digits(report, config), tell_photos_apart(report, config)
     show_digits(report, digits, key)
-    show_photos(report, photographs, own, key)
+    show_photos(report, config, photographs, own, key)
     metrics = {
         "collages": collages(report, config, photographs, key),
         "areas": {each.name: areas(report, each, key) for each in (digits, photographs)},
@@ -170,7 +170,7 @@ def show_digits(report: Report, digits: Subject, key: jax.Array) -> None:
 
 
 def show_photos(
-    report: Report, photographs: Subject, own: np.ndarray | None, key: jax.Array
+    report: Report, config: Config, photographs: Subject, own: np.ndarray | None, key: jax.Array
 ) -> None:
     report.section("Photographs")
     report.text(
@@ -178,12 +178,13 @@ def show_photos(
         "on pieces of 48 × 48 pixels which of ten photographs they are of, and here sees more than "
         "a piece. It knows these photographs and nothing else."
     )
+    side = 2 * photos.SIDE if config.smoke else photos.HEIGHT  # squares: one program serves all
     named = [(name, photos.photo(name)) for name in SHOWN]
     if own is not None:
         named.append(("yours", own))
     found = []
     for _, image in named:
-        x = jnp.asarray(image[None, :, : photos.HEIGHT])  # squares, so that one program serves all
+        x = jnp.asarray(image[None, :side, :side])
         label = jax.jit(photographs.model)(x).argmax(axis=1)
         found.append((x, int(label[0]), maps(photographs.apply, photographs.params, x, label, key)))
     report.figure(

@@ -35,19 +35,19 @@ PHOTOS = {
     "flower": lambda: load_sample_image("flower.jpg"),
 }
 NAMES = tuple(PHOTOS)
-HEIGHT = 192  # of a photograph, in pixels; its width follows
+HEIGHT = 192  # of a photograph, in pixels, or its width where that is less
 SIDE = 48  # of a piece
 SEEN = 0.6  # the part of each photograph, from the left, that the network learns from
 WIDTHS = (16, 32, 64)  # channels of the three stages
 
 
 def photo(name: str) -> np.ndarray:
-    """The photograph `name` of `NAMES`: [192, W, 3] in [0, 1]."""
+    """The photograph `name` of `NAMES`: [192, W, 3] in [0, 1], none is higher than wide."""
     return as_image(PHOTOS[name]())
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """A user's photograph, as `photo` gives it.
+    """A user's photograph, scaled so that its shorter side is 192.
 
     Raises:
         ExperimentError: if the file cannot be read as an image.
@@ -61,11 +61,11 @@ def read_photo(path: Path) -> np.ndarray:
 
 
 def as_image(pixels: np.ndarray) -> np.ndarray:
-    """Bytes or floats, grey or with a transparency, as [192, W, 3] in [0, 1]."""
+    """Bytes or floats, grey or with a transparency, as [H, W, 3] in [0, 1], H or W 192."""
     pixels = pixels / 255 if pixels.dtype == np.uint8 else pixels
     pixels = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels[..., :3]
-    height, width, _ = pixels.shape
-    size = (HEIGHT, round(width * HEIGHT / height))
+    scale = HEIGHT / min(pixels.shape[:2])
+    size = tuple(round(length * scale) for length in pixels.shape[:2])
     return np.clip(resize(pixels, size, anti_aliasing=True), 0, 1).astype(np.float32)
 
 

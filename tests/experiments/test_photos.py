@@ -43,8 +43,8 @@ def test_the_size_of_an_image_is_free():
 def test_a_users_photo(tmp_path):
     import matplotlib.image
 
-    matplotlib.image.imsave(tmp_path / "grey.png", np.eye(96), cmap="gray")
-    assert photos.read_photo(tmp_path / "grey.png").shape == (192, 192, 3)
+    matplotlib.image.imsave(tmp_path / "high.png", np.eye(96)[:, :64], cmap="gray")
+    assert photos.read_photo(tmp_path / "high.png").shape == (288, 192, 3)
     (tmp_path / "text.png").write_text("no image")
     with pytest.raises(ExperimentError, match="cannot be read as an image"):
         photos.read_photo(tmp_path / "text.png")
