@@ -252,8 +252,8 @@ def test_numbers_are_short(value, text):
 
 
 def test_names_are_escaped():
-    drawing = fg.draw(lambda x: fg.name(jnp.exp(x), "a<b&c"))(1.0)
-    assert ("name", "a<b&c") in cells(drawing.svg)
+    drawing = fg.draw(lambda x: fg.name(jnp.exp(x), "a<b&c\x01"))(1.0)
+    assert ("name", "a<b&c\ufffd") in cells(drawing.svg)
 
 
 def test_a_drawing_is_shown_printed_and_saved(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import math
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -116,7 +117,7 @@ class _Picture:
         item, shape = self.items[i], "box" if self.is_box[i] else "circle"
         note = getattr(item, "note", "")
         if note:
-            yield f"<g><title>{html.escape(note)}</title>"
+            yield f"<g><title>{_escaped(note)}</title>"
         numbers = {kind: getattr(item, kind, None) for kind in ("value", "gradient")}
         levels = {kind: self.scales[kind].colour(x) for kind, x in numbers.items()}
         yield from _cells(shape, self.cells[i], self.widths[i], center, levels)
@@ -209,7 +210,7 @@ def _cell_width(text: str) -> float:
 
 
 def _text(kind: str, text: str, x: float, y: float) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y + BASELINE:.1f}">{html.escape(text)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y + BASELINE:.1f}">{_escaped(text)}</text>'
 
 
 def _shade(kind: str, level: int, left: float, top: float, width: float, height: float) -> str:
@@ -262,3 +263,8 @@ def _link(route: list[Point], down: bool) -> Iterator[str]:
     yield f'<path class="line" d="{path}"/>'
     tip = "l -3.5 -7 h 7 z" if down else "l -7 -3.5 v 7 z"
     yield '<path class="tip" d="M {:.1f} {:.1f} {}"/>'.format(*route[-1], tip)
+
+
+def _escaped(text: str) -> str:
+    """As it stands in XML, which knows no control characters."""
+    return html.escape(re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", "\ufffd", text))
