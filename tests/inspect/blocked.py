@@ -247,9 +247,14 @@ def stationary_point(x):
     return jnp.sum(x**2)  # here
 
 
-@case(POINTS, says="author")
+@case(POINTS, says="zeros are made, in the derivative that the author of quantised wrote")
 def custom_rule_of_zeros(x):
-    return jnp.sum(quantised(x))  # here
+    return jnp.sum(quantised(x))
+
+
+@case(POINTS, says="zero everywhere, in the derivative that the author of thresholded wrote")
+def custom_rule_that_masks_all(x):
+    return jnp.sum(thresholded(x))
 
 
 @jax.custom_vjp
@@ -257,7 +262,34 @@ def quantised(x):
     return jnp.round(x)
 
 
-quantised.defvjp(lambda x: (jnp.round(x), x.shape), lambda shape, g: (jnp.zeros(shape, g.dtype),))
+@jax.custom_vjp
+def thresholded(x):
+    return jnp.where(x > 9, x, 0.0)
+
+
+def _zeros(shape, g):
+    return (jnp.zeros(shape, g.dtype),)  # here: custom_rule_of_zeros
+
+
+def _masked(x, g):
+    slope = (x > 9).astype(g.dtype)  # here: custom_rule_that_masks_all
+    return (g * slope,)
+
+
+quantised.defvjp(lambda x: (jnp.round(x), x.shape), _zeros)
+thresholded.defvjp(lambda x: (jnp.where(x > 9, x, 0.0), x), _masked)
+
+
+@case(floats(1.0, 1.0, 1.0), says="the result of dot_general is zero everywhere")
+def square_of_terms_that_cancel(x):
+    y = jnp.array([1.0, -2.0, 1.0], jnp.float32) @ x  # here
+    return y**2
+
+
+@case(floats(-1.0, 0.0), says="dead relu: its input is zero or negative everywhere")
+def relu_of_zero(x):
+    y = jax.nn.relu(x)  # here
+    return jnp.sum(y)
 
 
 @case(POINTS, says="round", iteration=0)

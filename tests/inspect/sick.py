@@ -224,6 +224,12 @@ def squares_in_half_precision(x):
     return jnp.sqrt(jnp.sum(y * y))  # here
 
 
+@case(HALF(1e-5, 1e-5), says="the 0 is an underflow of square in float16, sick.py")
+def underflow_below_a_root(x):
+    energy = jnp.mean(jnp.square(x))
+    return jnp.sum(x * lax.rsqrt(energy))  # here
+
+
 @case(HALF(1e-4), says="float16", backward=True)
 def backward_overflow(x):
     y = x * 300  # here

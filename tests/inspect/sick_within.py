@@ -200,7 +200,7 @@ def _backward(x, g):
 safe_looking.defvjp(lambda x: (x * x, x), _backward)
 
 
-@case(POINTS, says="author", backward=True)
+@case(POINTS, says="the author of safe_looking", backward=True)
 def custom_vjp(x):
     return jnp.sum(safe_looking(x))
 
@@ -217,9 +217,28 @@ def _halved_jvp(primals, tangents):
     return x / 2, t * weight
 
 
-@case(POINTS, says="author")
+@case(POINTS, says="the author of halved")
 def custom_jvp(x):
     return jnp.sum(halved(x))
+
+
+@jax.custom_jvp
+def root(x):
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_jvp(primals, tangents):
+    ((x,), (t,)) = primals, tangents
+    y = root(x)
+    return y, t / (2 * y)  # here: slope_by_an_author
+
+
+@case(
+    POINTS, says="division by zero: the slope is 1 / 0, in the derivative that the author of root"
+)
+def slope_by_an_author(x):
+    return jnp.sum(root(x))
 
 
 @case(floats(1.0, 2.0, 0.0, 4.0), says="log 0", backward=False)
@@ -250,6 +269,14 @@ def while_under_vmap(xs, poles):
         return lax.while_loop(lambda s: s[0] > 0.5, body, (x, x * 0))[1]
 
     return jnp.sum(jax.vmap(loss)(xs, poles))
+
+
+@case(floats(2.0), says="log 0", iteration=2)
+def infinity_before_a_nan_on_a_stack(x):
+    def body(c, _):
+        return c - 1.0, jnp.log(c)  # here
+
+    return jnp.sum(lax.scan(body, x, None, length=5)[1])
 
 
 @case(floats(3.0), says="log 0", iteration=2)

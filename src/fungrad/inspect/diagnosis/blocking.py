@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from fungrad import _jax, costs
 from fungrad.graph import Node
 from fungrad.inspect.diagnosis import cures
+from fungrad.inspect.diagnosis.calls import CustomVJP
 from fungrad.inspect.diagnosis.causes import Reason, reason_of
 from fungrad.inspect.diagnosis.facts import Facts, functions_of
 from fungrad.inspect.diagnosis.record import Part
@@ -52,8 +55,28 @@ def verdict_on(block: Block, rules: Rulebook) -> Verdict:
                 what = f"the argument {given.name}" if given.is_argument else given.name
                 cause = f"{_name(part.node)} multiplies by zero: {what} is zero everywhere"
                 return Verdict(place, cause, cures.NOT_ZERO, _numbers(inputs))
+    if (verdict := _by_author(block)) is not None:
+        return verdict
     cause, cure = _reason(block)
     return Verdict(place, cause, cure, _numbers(inputs))
+
+
+def _by_author(block: Block) -> Verdict | None:
+    """What makes zeros in the backward function that an author wrote."""
+    part, frame = block.part, block.part.frame
+    if not isinstance(part, CustomVJP) or block.kind != "zero slope" or block.is_idle:
+        return None
+    if _by_slope(part.node, [value.array for value in part.inputs]) is not None:
+        return None
+    arriving = [frame.gradients.get(v) for v in part.equation.outvars]
+    zeros = part.pull(arriving, frame.takes(part.equation))[block.position]
+    if zeros is None or zeros.op is None:
+        return None
+    made, given = _maker_of_zeros(zeros)
+    what = "zeros are made" if made is None or given is not None else _reason_of_zeros(made)[0]
+    cause = f"{what}, in the derivative that the author of {_name(part.node)} wrote"
+    op = made or zeros.op
+    return Verdict(op.place, cause, cures.MEND, _numbers(op.inputs))
 
 
 def _by_overflow(part: Part, rules: Rulebook) -> Verdict | None:
@@ -136,12 +159,33 @@ def _matters(op: Operation, i: int, index: int) -> bool:
 def _reason_of_zeros(op: Operation) -> Reason:
     node = op.place.node
     inputs = [value.array for value in op.inputs]
-    if node.primitive in (*_PRODUCTS, *_POWERS):
+    if _underflows(op):
         return f"underflow: the result of {_name(node)} is too small", cures.WIDER_OR_SCALED
     return _by_slope(node, inputs) or (
         f"the result of {_name(node)} is zero everywhere",
         cures.MOVE_OFF,
     )
+
+
+def _underflows(op: Operation) -> bool:
+    """Whether zeros are made of numbers that are too small, and not of terms that cancel."""
+    name, arrays = op.place.node.primitive, [value.array for value in op.inputs]
+    if any(map(is_all_zero, arrays)) and not name.startswith("exp"):
+        return False
+    if name in _PRODUCTS:
+        return all(map(is_all_zero, op.run(*map(jnp.abs, arrays))))
+    return name in (*_POWERS, "exp", "exp2")
+
+
+def underflow_behind(op: Operation) -> str:
+    """The underflow that made the zeros which an operation stumbles over, if one did."""
+    for value, role in zip(op.inputs, op.roles, strict=True):
+        made, given = (None, value) if role != "in" else _maker_of_zeros(value)
+        if is_all_zero(value.array) and made is not None and given is None and _underflows(made):
+            node, dtype = made.place.node, made.inputs[0].array.dtype
+            where = f"{os.path.basename(node.file)}:{node.line}"
+            return f"the 0 is an underflow of {_name(node)} in {dtype}, {where}"
+    return ""
 
 
 # --- By operation -----------------------------------------------------------------------------
@@ -211,9 +255,7 @@ def _by_slope(node: Node, inputs: list[Any]) -> Reason | None:
     name, functions = node.primitive, [_name(node), *functions_of(node)]
     for function in functions:
         if function in _DYING:
-            negative = all(np.all(np.asarray(x <= 0)) for x in inputs[:1])
-            where = "its input is negative everywhere" if negative else "its input is out of bounds"
-            return f"a dead {function}: {where}", cures.REVIVE
+            return f"a dead {function}: its input is {_region(inputs[0])}", cures.REVIVE
         if function in ("clip", "hard_tanh", "clamp"):
             return f"{function} is saturated: all entries are beyond its bounds", cures.WIDEN_CLIP
         if function in _SATURATING:
@@ -233,11 +275,23 @@ def _by_slope(node: Node, inputs: list[Any]) -> Reason | None:
     return None
 
 
+def _region(x: Any) -> str:
+    """Where the input of a relu that lets no gradient through is."""
+    if np.all(np.asarray(x < 0)):
+        return "negative everywhere"
+    return "zero or negative everywhere" if np.all(np.asarray(x <= 0)) else "out of bounds"
+
+
 def _cut_off(node: Node, inputs: list[Any]) -> Reason:
     """max(x, 0) is a relu; another bound clips."""
     literals = [v for v in node.equation.invars if isinstance(v, _jax.Literal)]
     if node.primitive == "max" and any(np.all(np.asarray(v.val) == 0) for v in literals):
-        return "a dead relu, max(x, 0): its input is negative everywhere", cures.REVIVE
+        x = next(
+            x
+            for x, v in zip(inputs, node.equation.invars, strict=True)
+            if not isinstance(v, _jax.Literal)
+        )
+        return f"a dead relu, max(x, 0): its input is {_region(x)}", cures.REVIVE
     if literals:
         word = "below" if node.primitive == "max" else "above"
         return f"saturated: all entries are {word} the bound of {node.primitive}", cures.WIDEN_CLIP

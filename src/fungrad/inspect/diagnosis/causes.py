@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from fungrad.graph import Node
 from fungrad.inspect.diagnosis import cures
 from fungrad.inspect.diagnosis.facts import Facts, figure
 
@@ -142,7 +143,7 @@ BACKWARD = (
     Offence(
         "qr householder_product lu triangular_solve custom_linear_solve tridiagonal_solve",
         _always,
-        "the matrix is singular, and its inverse is needed",
+        "the matrix is singular, not of full rank, and its inverse is needed",
         cures.REGULAR,
     ),
 )
@@ -160,10 +161,18 @@ def reason_of(facts: Facts) -> Reason:
     for function, better in _BY_FUNCTION:
         if function in facts.functions:
             cure = better
-    written = any(call.primitive.startswith("custom_") for call in facts.node.path)
-    if written and facts.op.place.is_backward and not (facts.is_pull or facts.is_sum):
-        return f"{cause}, in the derivative that the function's author wrote", cures.CUSTOM
+    if facts.op.place.is_backward and not facts.is_sum and (written := written_for(facts.node)):
+        cause = f"{cause}, in the derivative that the author of {written} wrote"
+        return cause, cure if facts.is_pull else cures.CUSTOM
     return cause, cure
+
+
+def written_for(node: Node) -> str | None:
+    """The function around a node whose author wrote the derivative, if there is one."""
+    around = [
+        call for call in node.path if call.primitive in ("custom_jvp_call", "custom_vjp_call")
+    ]
+    return around[-1].callee or around[-1].primitive if around else None
 
 
 def _found(table: Sequence[Offence], facts: Facts) -> Reason | None:

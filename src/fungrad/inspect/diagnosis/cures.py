@@ -52,7 +52,8 @@ DISTINCT = (
     "eigenvectors of equal eigenvalues have no gradient, the eigenvalues have one: do without the "
     "vectors, or separate the values, A + eps * jnp.diag(jnp.arange(n))"
 )
-CUSTOM = "mend the derivative that the function's author wrote, e.g. by " + DOUBLE_WHERE
+MEND = "mend the derivative that the function's author wrote"
+CUSTOM = MEND + ", e.g. by " + DOUBLE_WHERE
 CLEAN_DATA = (
     "clean the data first: jnp.nan_to_num, or jnp.where(jnp.isfinite(x), x, 0.0) and a mask"
 )

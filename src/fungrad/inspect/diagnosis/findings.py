@@ -10,7 +10,7 @@ import numpy as np
 
 from fungrad import _jax
 from fungrad.inspect.diagnosis import cures
-from fungrad.inspect.diagnosis.blocking import verdict_on
+from fungrad.inspect.diagnosis.blocking import underflow_behind, verdict_on
 from fungrad.inspect.diagnosis.causes import reason_of
 from fungrad.inspect.diagnosis.examples import example_of
 from fungrad.inspect.diagnosis.facts import Facts, figure, rule_of, shown
@@ -81,6 +81,8 @@ def _of_trail(
         return _when(trail), Finding(kind, subject, argument, entry, cause, cures.CLEAN_DATA)
     facts = Facts(birth, rules)
     cause, cure = reason_of(facts)
+    if underflow := underflow_behind(facts.op):
+        cause, cure = f"{cause}; {underflow}", f"{cures.WIDER_OR_SCALED}; or {cure}"
     if given is not None and not birth.is_nan:
         cause = f"{facts.primitive} hands on an infinity"
     if given is not None:

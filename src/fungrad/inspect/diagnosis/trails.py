@@ -97,7 +97,7 @@ class Trail:
 
 
 def trails_to(value: Value, entry: Entry) -> list[Trail]:
-    """Several trails to `value[entry]`: where one of two inputs is enough, the other is, too."""
+    """Several trails to `value[entry]`: where one of two entries is enough, the other is, too."""
     trails, left = [follow(value, entry)], []
     left += _forks(trails[0])
     while left and len(trails) < FORKS:
@@ -115,11 +115,11 @@ def _forks(trail: Trail) -> list[tuple[list[Mark], tuple[Value, Entry]]]:
     found = []
     for i, (mark, following) in enumerate(zip(trail.marks, trail.marks[1:], strict=False)):
         others = [] if mark.op is None else mark.op.others(mark.value.index, mark.entry)
-        taken = following.value
+        taken = following.value, following.entry
         found += [
             (list(trail.marks[: i + 1]), (value, entry))
             for value, entry in others
-            if value.traced(entry)[0] is not taken
+            if value.traced(entry) != taken
         ]
     return found[::-1]
 

@@ -157,10 +157,10 @@ class _Suspects:
         self.dirty = sorted(dirty, key=lambda i: op.roles[i] == "g")
 
     def sufficient(self) -> list[tuple[Value, Entry]]:
-        """Of two inputs or more, those that make the entry bad alone."""
+        """Of two entries or more, one of each input that makes the output's bad alone."""
         self.only_nan, self.masks = False, self.found
         dirty = [i for i, mask in enumerate(self.found) if mask.any()]
-        if len(dirty) < 2 or self._is_bad({}):
+        if sum(mask.sum() for mask in self.found) < 2 or self._is_bad({}):
             return []
         alone = [i for i in dirty if self._is_bad({i: self.found[i]})]
         return [(self.op.inputs[i], self._entry_of(i, {})) for i in alone]
