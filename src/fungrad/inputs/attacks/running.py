@@ -97,10 +97,24 @@ def _fits(program: Any, rows: Rows, shared: Any) -> bool:
     memory = _free_memory()
     if memory is None:
         return True
-    analysis = program.func.lower(*program.args, rows, shared).compile().memory_analysis()
+    leaves, tree = jax.tree.flatten((*program.args, rows, shared))
+    return _needed(program.func, tree, tuple(map(_type, leaves))) <= memory // 2
+
+
+@functools.lru_cache(maxsize=256)
+def _needed(function: Any, tree: Any, types: tuple[jax.ShapeDtypeStruct, ...]) -> int:
+    """Bytes that it takes besides its arguments, as compiled; 0 where the compiler is silent."""
+    analysis = function.lower(*jax.tree.unflatten(tree, types)).compile().memory_analysis()
     if analysis is None:
-        return True
-    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes <= memory // 2
+        return 0
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+def _type(x: Any) -> jax.ShapeDtypeStruct:
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return x
+    aval = jax.typeof(x)
+    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
 def _free_memory() -> int | None:
