@@ -325,7 +325,7 @@ def trace_at(fun: Callable[..., Any], values: Sequence[Any], name: str = "fungra
     As under `jax.grad`, which runs a function rather than reads it: values that are concrete stay
     so, and what is computed from them is evaluated when Python asks for it.
     """
-    if values and all(not is_concrete(x) for x in values):
+    if values and not any(is_concrete(x) or is_reference(x) for x in values):
         return trace(fun, [core.typeof(x) for x in values], name)
     info = lu.DebugInfo("fungrad", name, None, None)
     tracing = _TraceAtValues(info, parent_trace=core.trace_ctx.trace)
@@ -387,20 +387,17 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
         places = slice(0, stride * len(tracers), stride)
 
         def read(*arguments):
-            try:
-                return _call_again(fun, arguments)
-            except jax.errors.ConcretizationTypeError:
-                here, values = arguments[places], map(core.to_concrete_value, tracers)
-                known = [
-                    x if value is None else value for x, value in zip(here, values, strict=True)
-                ]
+            if not any(map(is_reference, tracers)):  # else which of them are one must be known
+                with contextlib.suppress(jax.errors.ConcretizationTypeError):
+                    return _call_again(fun, arguments)
 
             def at(*chosen):
                 every = list(arguments)
                 every[places] = chosen
                 return _call_again(fun, every)
 
-            return evaluate(trace_at(at, known, fun.debug_info.func_name), here)
+            graph = trace_at(at, tracers, fun.debug_info.func_name)
+            return evaluate(graph, arguments[places])
 
         return lu.wrap_init(read, debug_info=fun.debug_info)
 
@@ -412,6 +409,12 @@ class _TracerAtValue(pe.DynamicJaxprTracer):
 
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
+
+    def get_referent(self) -> Any:
+        """What a reference refers to, by which JAX knows one that is passed twice."""
+        constant = self._trace.get_const(self)
+        value = self._trace.known.get(self.val) if constant is None else constant
+        return self if value is None else core.get_referent(value)
 
 
 def _call_again(fun: Any, arguments: Sequence[Any]) -> Any:

@@ -362,3 +362,22 @@ def test_a_backward_function_may_keep_a_gradient(wrap):
 
     fg.grad(program, 1)(kept, 1.0)
     np.testing.assert_allclose(kept[...], np.cos(np.sin(1)), 1e-12)
+
+
+def of_a_pair(a, b):
+    b[...] = 3.0
+    return a[...] * b[...]
+
+
+def test_a_reference_that_is_passed_twice_is_refused():
+    own, ref = jax.custom_vjp(of_a_pair), jax.new_ref(1.0)
+    own.defvjp(lambda a, b: (a[...], None), lambda _, g: (None, None))
+    closing = jax.jit(lambda a: a[...] * ref[...])
+    both, once = "appeared at both a and b", "closed over and passed as the argument a"
+    for pulled in (fg.vjp, jax.jit(lambda *args: fg.vjp(*args)[0], static_argnums=0)):
+        for fun, said in ((jax.jit(of_a_pair), both), (own, "Ref{float64.*} at a and b")):
+            with pytest.raises(ValueError, match=said):
+                pulled(lambda a, fun=fun: fun(a, a), ref)
+        with pytest.raises(ValueError, match=once):
+            pulled(closing, ref)
+    assert fg.vjp(of_a_pair, ref, ref)[0] == 9.0  # JAX checks calls alone
