@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from jax import lax
 from jax import numpy as jnp
+from jax.experimental import io_callback
 
 import fungrad as fg
 from tests.test_pullback import same
@@ -69,7 +70,7 @@ def test_a_value_that_an_effect_makes_is_not_made_twice():
         return np.asarray(x > 0)
 
     def fun(x):
-        found = jax.experimental.io_callback(positive, jax.ShapeDtypeStruct((), bool), x)
+        found = io_callback(positive, jax.ShapeDtypeStruct((), bool), x)
         return x * x if found else x
 
     with pytest.raises(jax.errors.TracerBoolConversionError):
@@ -82,3 +83,42 @@ def test_nothing_leaks():
     with jax.checking_leaks():
         same(fg.grad(jax.nn.relu)(1.0), jax.grad(jax.nn.relu)(1.0))
         same(fg.grad(halvings)(3.0), jax.grad(halvings)(3.0))
+
+
+def halves(x, **how):
+    half = x.astype("float16")
+    return jnp.sum(lax.dot(half, half, preferred_element_type="float32", **how) ** 2)
+
+
+def prepared(x):
+    """Another way where there is no such product, as on a CPU."""
+    try:
+        return halves(x, precision=lax.DotAlgorithmPreset.F16_F16_F32)
+    except ValueError:
+        return halves(jnp.sin(x))
+
+
+def test_python_may_catch_what_the_device_refuses():
+    x = jnp.arange(4.0).reshape(2, 2)
+    for save in (None, "nothing"):
+        same(fg.grad(prepared, save=save)(x), jax.grad(prepared)(x))
+    same(
+        fg.grad(lambda x: jnp.vdot(fg.grad(prepared)(x.astype(float)), x))(x),
+        jax.grad(lambda x: jnp.vdot(jax.grad(prepared)(x), x))(x),
+    )
+    with pytest.raises(ValueError, match="not supported by dot_general on CPU"):
+        fg.grad(lambda x: halves(x, precision="F16_F16_F32"))(x)
+    with pytest.raises(ValueError, match="not supported by dot_general on CPU"):
+        jax.jit(fg.grad(prepared))(x)
+
+
+def test_an_effect_is_not_repeated_to_catch_an_error():
+    seen = []
+
+    def fun(x):
+        jax.debug.callback(seen.append, x)
+        return prepared(x)
+
+    with pytest.raises(ValueError, match="not supported by dot_general on CPU"):
+        fg.grad(fun)(jnp.ones((2, 2)))
+    assert len(seen) <= 1

@@ -319,16 +319,18 @@ def trace(fun: Callable[..., Any], avals: Sequence[Any], name: str = "fungrad") 
     return ClosedJaxpr(jaxpr, consts)
 
 
-def trace_at(fun: Callable[..., Any], values: Sequence[Any], name: str = "fungrad") -> Any:
+def trace_at(
+    fun: Callable[..., Any], values: Sequence[Any], name: str = "fungrad", run: bool = False
+) -> Any:
     """The graph of a function at given values, which its Python code may branch on.
 
     As under `jax.grad`, which runs a function rather than reads it: values that are concrete stay
-    so, and what is computed from them is evaluated when Python asks for it.
+    so, and what is computed from them is evaluated when Python asks for it, or with `run` at once.
     """
     if values and not any(is_concrete(x) or is_reference(x) for x in values):
         return trace(fun, [core.typeof(x) for x in values], name)
     info = lu.DebugInfo("fungrad", name, None, None)
-    tracing = _TraceAtValues(info, parent_trace=core.trace_ctx.trace)
+    tracing = (_TraceThatRuns if run else _TraceAtValues)(info, parent_trace=core.trace_ctx.trace)
     with core.ensure_no_leaks(tracing), source_info_util.reset_name_stack(), pe.TracebackScope():
         here = source_info_util.current()
         inputs = [tracing.new_arg(core.typeof(x), here) for x in values]
@@ -400,6 +402,18 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
             return evaluate(graph, arguments[places])
 
         return lu.wrap_init(read, debug_info=fun.debug_info)
+
+
+class _TraceThatRuns(_TraceAtValues):
+    """Evaluates each operation that it reads; one that fails does so there, and is not read."""
+
+    __slots__ = ()
+
+    def make_eqn(self, *arguments: Any, **named: Any) -> Any:
+        equation, tracers = super().make_eqn(*arguments, **named)
+        for tracer in tracers:
+            self.value_of(tracer)
+        return equation, tracers
 
 
 class _TracerAtValue(pe.DynamicJaxprTracer):
@@ -610,22 +624,6 @@ def in_scope(equation: Any, name: str) -> Any:
     """The equation in another `jax.named_scope`, which profiles show."""
     source = equation.source_info
     return equation.replace(source_info=source.replace(name_stack=source.name_stack.extend(name)))
-
-
-def out_of_scope(graph: Any, name: str) -> Any:
-    """The graph with a `jax.named_scope` left out of those of its equations, all the way in."""
-
-    def moved(equation):
-        if subgraphs(equation):
-            inside = functools.partial(out_of_scope, name=name)
-            equation = with_subgraphs(equation, inside)
-        source = equation.source_info
-        kept = tuple(x for x in source.name_stack.stack if getattr(x, "name", None) != name)
-        stack = source_info_util.NameStack(kept)
-        return equation.replace(source_info=source.replace(name_stack=stack))
-
-    jaxpr = graph.jaxpr
-    return ClosedJaxpr(jaxpr.replace(eqns=list(map(moved, jaxpr.eqns))), graph.consts)
 
 
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:

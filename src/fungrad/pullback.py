@@ -146,17 +146,27 @@ def pullback_of(
     active = [_jax.is_differentiable(aval) for aval in types]
     reader = _Reader(flat, leaves, active, has_aux)
     inputs = [leaf for leaf, a in zip(leaves, active, strict=True) if a]
-    graph = _jax.trace_at(reader, inputs, _jax.source_of(fun))
+    for run in (False, True):  # the function may catch what the device refuses, if it is run
+        effects: Any = ()
+        try:
+            graph = _jax.trace_at(reader, inputs, _jax.source_of(fun), run)
+            effects = graph.jaxpr.effects
+            values, backward, saved = _run(graph, inputs, reader.wanted(graph), settings)
+            break
+        except Exception as error:
+            if run or effects or not _is_refusal(error):
+                raise
     size = reader.tree.num_leaves
-    wanted = [True] * size + [False] * (len(graph.jaxpr.outvars) - size)
-    wanted = [
-        w and _jax.is_differentiable(v.aval)
-        for w, v in zip(wanted, graph.jaxpr.outvars, strict=True)
-    ]
-    values, backward, saved = _run(graph, inputs, wanted, settings)
     backward = _Pullback(backward, reader.tree, graph.out_avals, types)
     outputs = tree_unflatten(reader.tree, values[:size])
     return outputs, backward, saved, reader.restore_aux(values[size:])
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error says that the device has not what an operation asks for."""
+    return any(
+        words in str(error) for words in ("not supported", "UNIMPLEMENTED", "implemented on")
+    )
 
 
 class _Reader:
@@ -184,6 +194,11 @@ class _Reader:
         outputs = [_jax.canonical(x) for x in outputs]  # what is no array is refused by name
         # Aux may hold anything; only what depends on this trace passes through the graph.
         return [*outputs, *(x for x in self.aux_leaves if _jax.is_tracer(x))]
+
+    def wanted(self, graph: Any) -> list[bool]:
+        """Which outputs of the graph have gradients: none of aux, the others if their types do."""
+        types = enumerate(graph.out_avals)
+        return [i < self.tree.num_leaves and _jax.is_differentiable(aval) for i, aval in types]
 
     def restore_aux(self, values: Sequence[Any]) -> Any:
         if self.aux_tree is None:

@@ -168,7 +168,22 @@ def repeated(level: Level) -> Iterator[tuple[Level, Any, list[Any]]]:
 
 def with_nothing_repeated(graph: Any) -> Any:
     """A graph that does not tell what is repeated in it: a gradient inside of it may say so."""
-    return _jax.out_of_scope(graph, AGAIN) if _says_so(graph) else graph
+    return _out_of_scope(graph) if _says_so(graph) else graph
+
+
+def _out_of_scope(graph: Any) -> Any:
+    jaxpr = graph.jaxpr
+    return _jax.ClosedJaxpr(jaxpr.replace(eqns=list(map(_unsaid, jaxpr.eqns))), graph.consts)
+
+
+def _unsaid(equation: Any) -> Any:
+    """The equation out of the scope of what is repeated, and all inside of it."""
+    if _jax.subgraphs(equation):
+        equation = _jax.with_subgraphs(equation, _out_of_scope)
+    source = equation.source_info
+    kept = tuple(x for x in source.name_stack.stack if getattr(x, "name", None) != AGAIN)
+    stack = type(source.name_stack)(kept)
+    return equation.replace(source_info=source.replace(name_stack=stack))
 
 
 def _says_so(graph: Any) -> bool:
