@@ -62,6 +62,19 @@ def test_python_may_not_branch_on_what_is_traced():
             jax.vmap(grad(by_sign))(jnp.ones(3))
 
 
+def test_what_is_printed_is_the_value():
+    def fun(x):
+        printed.append(f"{x} {jnp.sin(x)} {[x]}")
+        return jnp.sum(x)
+
+    for point in (1.0, jnp.arange(3.0)):
+        printed: list[str] = []
+        jax.grad(fun)(point)
+        fg.grad(fun)(point)
+        assert printed[0] == printed[1]
+        assert "primal=" in printed[0]
+
+
 def test_a_value_that_an_effect_makes_is_not_made_twice():
     calls = []
 

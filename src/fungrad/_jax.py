@@ -424,6 +424,11 @@ class _TracerAtValue(pe.DynamicJaxprTracer):
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
 
+    def _short_repr(self) -> str:
+        value, tangent = self.to_concrete_value(), self.aval.to_tangent_aval().str_short(True)
+        known = f"GradTracer(primal={value!s}, typeof(tangent)={tangent})"
+        return super()._short_repr() if value is None else known
+
     def get_referent(self) -> Any:
         """What a reference refers to, by which JAX knows one that is passed twice."""
         constant = self._trace.get_const(self)
