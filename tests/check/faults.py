@@ -62,6 +62,11 @@ def matmul(a, b):
     return a @ b
 
 
+def running_sum(x):
+    """One addition after another, in the format of x."""
+    return lax.scan(lambda total, a: (total + a, None), jnp.zeros((), x.dtype), x)[0]
+
+
 def two(x):
     return {"sin": jnp.sin(x), "square": x * x}
 
@@ -286,6 +291,12 @@ FAULTS = {
         ),
         (normal(300, 2), normal(2)),
         "w",
+    ),
+    "a long running sum in bfloat16": Fault(
+        ruled(product, lambda res, g: (g * res[1], running_sum(g * res[0]))),
+        (jnp.linspace(0, 1, 2000, dtype="bfloat16"), jnp.asarray(0.5, "bfloat16")),
+        "y",
+        witness="rounding",
     ),
     "a constant second derivative": Fault(
         ruled(tanh, lambda res, g: (g * lax.stop_gradient(slope(*res)),)),

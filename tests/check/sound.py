@@ -6,7 +6,17 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
-from tests.check.faults import complex_normal, matmul, normal, right, ruled, scale, tanh
+from tests.check.faults import (
+    complex_normal,
+    matmul,
+    normal,
+    product,
+    right,
+    ruled,
+    running_sum,
+    scale,
+    tanh,
+)
 
 
 def _callback(x):
@@ -37,6 +47,19 @@ def _newton_sqrt(x):
 
     return lax.while_loop(lambda state: state[1] < 20, better, (x, 0))[0]
 
+
+def _in_bfloat16(x, y):
+    """A running sum that takes no other format."""
+    zero = jnp.zeros((), "bfloat16")
+    return lax.scan(lambda total, a: (total + a * y, None), zero, x)[0]
+
+
+def _of_sum(residuals, g):
+    x, y = residuals
+    return jnp.full_like(x, g * y), running_sum((g * x).astype("float32")).astype(y.dtype)
+
+
+LONG = jnp.linspace(0, 1, 2000, dtype="bfloat16"), jnp.asarray(0.5, "bfloat16")
 
 # name: function, arguments, options
 RIGHT = {
@@ -79,6 +102,16 @@ RIGHT = {
         ruled(matmul, lambda res, g: (g @ res[1].T, res[0].T @ g)),
         (normal(256, 256), normal(256, 256)),
         {"witnesses": ["reference", "linearity", "calls", "rounding"]},
+    ),
+    "a long sum in float32 of bfloat16": (
+        ruled(product, lambda res, g: (g * res[1], _of_sum(res, g)[1])),
+        LONG,
+        {"witnesses": ["reference", "rounding"]},
+    ),
+    "a sum that keeps what JAX's own loses": (
+        ruled(_in_bfloat16, _of_sum),
+        LONG,
+        {"witnesses": ["reference"]},
     ),
     "a callback, which has differences only": (
         ruled(_callback, right, lambda x: (_callback(x), (x,))),

@@ -22,7 +22,7 @@ from fungrad import _jax
 from fungrad.check.arrays import Arrays, inner, is_complex, is_float, widest
 from fungrad.check.cases import Case
 from fungrad.check.differences import Slope, directions
-from fungrad.check.programs import AUTHORED, CALLS, walk
+from fungrad.check.programs import Hand
 
 # So small that products of two imaginary parts are zero: O(h²) is nothing at all.
 _STEPS_OF = {"float64": 2.0**-600, "float32": 2.0**-80}
@@ -72,7 +72,7 @@ def complex_slopes(
 
     def along(v):
         moved = [lax.complex(widest(x), h * d) for x, d in zip(points, v, strict=True)]
-        outputs = walk(program, moved, _bind, CALLS | AUTHORED)
+        outputs = Hand(_bind, constant=_lift).outputs(program, moved)
         return inner(g, [jnp.imag(_lift(z)) / h for z in outputs])
 
     try:
@@ -96,11 +96,7 @@ def _is_real(x: Any) -> bool:
 def _bind(equation: Any, arguments: Sequence[Any]) -> list[Any]:
     """An equation evaluated with complex numbers for its floats."""
     name, params = equation.primitive.name, equation.params
-    dtypes = [v.aval.dtype for v in equation.invars]
-    lifted = [
-        _lift(_jax.canonical(x).astype(dtype) if isinstance(v, _jax.Literal) else x)
-        for x, v, dtype in zip(arguments, equation.invars, dtypes, strict=True)
-    ]
+    lifted = list(map(_lift, arguments))
     if name == "convert_element_type" and is_complex(lifted[0]):
         if is_float(equation.outvars[0].aval):
             return lifted[:1]

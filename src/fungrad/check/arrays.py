@@ -86,6 +86,11 @@ def conjugates(arrays: Arrays) -> list[Any]:
     return [jnp.conj(x) if is_complex(x) else x for x in arrays]
 
 
+def magnitudes(arrays: Arrays) -> list[Any]:
+    """The absolute values; complex arrays as they are."""
+    return [x if is_complex(x) else abs(x) for x in arrays]
+
+
 def parts(x: Any) -> int:
     """How many real numbers an array holds."""
     return x.size * (2 if is_complex(x) else 1)

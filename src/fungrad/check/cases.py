@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fungrad.check.arrays import Arrays, formats_of, random_like, scaled, widest
+from fungrad.check.arrays import Arrays, formats_of, magnitudes, random_like, scaled, widest
 from fungrad.check.programs import formats
 
 
@@ -30,6 +30,7 @@ class Case:
             an entry of g that is `None` is a zero.
         reference: points -> the outputs, by a function that JAX differentiates.
         exact: the same case in float64, where this one is in another format.
+        granted: an eps that operations of this case may have, as the case has that it stands for.
         narrow: of this case only rounding is of interest; another one stands for the rest.
         kink: the gradient at these points is a convention; JAX alone knows it.
         engine: (g, points) -> the same gradients by another route through a transform.
@@ -47,6 +48,7 @@ class Case:
     pull: Callable[..., list[Any]]
     reference: Callable[..., list[Any]] | None = None
     exact: Case | None = None
+    granted: float = 0.0
     narrow: bool = False
     kink: bool = False
     engine: Callable[..., list[Any]] | None = None
@@ -62,12 +64,12 @@ class Case:
 
     @cached_property
     def true_gradients(self) -> list[np.ndarray]:
-        """The gradients in float64, by JAX's autodiff of the reference where that is known."""
+        """The gradients at |g| in float64, by JAX's autodiff of the reference, if that is known."""
         case = self if self.exact is None else self.exact
         pull = case.pull if case.reference is None else case.by_reference
         # Also where the witness that asks is being traced.
         with jax.ensure_compile_time_eval(), formats_of([*case.points, *case.g]):
-            return jax.device_get(jax.jit(pull)(list(case.g), list(case.points)))
+            return jax.device_get(jax.jit(pull)(magnitudes(case.g), list(case.points)))
 
     @cached_property
     def coarsest(self) -> float:
@@ -77,7 +79,7 @@ class Case:
         """
         with formats_of([*self.points, *self.g]):
             graph = jax.make_jaxpr(self.function)(*self.points)
-        return max(float(jnp.finfo(dtype).eps) for dtype in formats(graph))
+        return max(self.granted, *(float(jnp.finfo(dtype).eps) for dtype in formats(graph)))
 
     @cached_property
     def runs(self) -> bool:

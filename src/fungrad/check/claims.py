@@ -22,6 +22,7 @@ from jax.extend.core import jaxpr_as_fun
 from fungrad.check.arrays import Arrays, formats_of, is_complex, is_float
 from fungrad.check.cases import Case
 from fungrad.check.rounding import spread
+from fungrad.check.widening import widened
 
 SPREADS = 2
 _QUICK = {"xla_backend_optimization_level": 0}  # small programs take longest to compile
@@ -104,12 +105,12 @@ def prove(name: str, witness: Witness, cases: Sequence[Case]) -> Proof:
     raised: list[Disagreement | Raised] = []
     with formats_of([x for case in cases for x in (*case.points, *case.g)]):
         try:
-            sound, claims = cases, numbers_of(witness, cases, measure=False)
+            sound, claims = cases, numbers_of(witness, cases)
         except Exception:  # of any type: what the code under test raises is its verdict
             sound, claims = [], []
             for case in cases:
                 try:
-                    claims += numbers_of(witness, [case], measure=False)
+                    claims += numbers_of(witness, [case])
                     sound.append(case)
                 except Exception as error:
                     if case.runs:
@@ -118,81 +119,100 @@ def prove(name: str, witness: Witness, cases: Sequence[Case]) -> Proof:
                         why = type(error).__name__
                         reasons.append(f"the function itself does not run here ({why})")
         reasons += [one.reason for some in claims for one in some if isinstance(one, Silence)]
-        found = [
-            (case, list(compare(name, case, some, None)))
-            for case, some in zip(sound, claims, strict=True)
-        ]
         made = [one for some in claims for one in some if isinstance(one, Claim)]
-        doubtful = [case for case, wrong in found if wrong]
-        if doubtful:
-            both = [numbers_of(witness, [case], measure=True)[0] for case in doubtful]
-            found = [
-                (case, list(compare(name, case, *pair)))
-                for case, pair in zip(doubtful, both, strict=True)
-            ]
-    failed = raised + [wrong for _, several in found for wrong in several]
+        found = [
+            wrong
+            for case, some in zip(sound, claims, strict=True)
+            if any(compare(name, case, some))
+            for wrong in _doubted(name, witness, case, some)
+        ]
     compared = sum(np.size(x) for claim in made for x in claim.got)
-    return Proof(failed, compared, tuple(dict.fromkeys(reasons)))
+    return Proof([*raised, *found], compared, tuple(dict.fromkeys(reasons)))
 
 
-def numbers_of(witness: Witness, cases: Sequence[Case], measure: bool) -> list[Any]:
-    """The claims at each case, as NumPy arrays; with the spreads of their numbers to `measure`."""
+def _doubted(
+    name: str, witness: Witness, case: Case, claims: Sequence[Any]
+) -> Iterator[Disagreement]:
+    """The disagreements that rounding does not explain, of the gradients or of the witness."""
+    (moves,) = numbers_of(witness, [case], partial(spread, coarsest=case.coarsest))
+    if any(compare(name, case, claims, moves)):
+        try:
+            (wide,) = numbers_of(witness, [case], widened)
+        except Exception:  # of any type: a program need not run in formats that it did not choose
+            wide = None
+        yield from compare(name, case, claims, moves, wide)
+
+
+def numbers_of(witness: Witness, cases: Sequence[Case], by: Any = None) -> list[list[Any]]:
+    """The claims at each case, as NumPy arrays; or what `by(program, inputs)` makes of them."""
 
     def claims(at):
         return [witness(case, g, points) for case, (g, points) in zip(cases, at, strict=True)]
 
     at = [(list(case.g), list(case.points)) for case in cases]
-    coarsest = max(case.coarsest for case in cases) if measure else 0.0
     program, shape = jax.make_jaxpr(claims, return_shape=True)(at)
     leaves, tree = jax.tree.leaves(at), jax.tree.structure(shape)
     if not program.jaxpr.outvars:
-        nothing = jax.tree.unflatten(tree, [])
-        return [(some, some) for some in nothing] if measure else nothing
+        return jax.tree.unflatten(tree, [])
 
     def run(*leaves):
-        found = jaxpr_as_fun(program)(*leaves)
-        return (found, spread(program, leaves, coarsest)) if measure else found
+        return jaxpr_as_fun(program)(*leaves) if by is None else by(program, leaves)
 
     # A program whose arguments are constants takes XLA a third of the time: it has them folded.
     if sum(x.size for x in leaves) < _CONSTANTS:
         compiled = jax.jit(lambda: run(*leaves), compiler_options=_QUICK)
-        found = jax.device_get(compiled())
-    else:
-        found = jax.device_get(jax.jit(run)(*leaves))
-    if measure:
-        values, moves = (jax.tree.unflatten(tree, x) for x in found)
-        return list(zip(values, moves, strict=True))
-    return jax.tree.unflatten(tree, found)
+        return jax.tree.unflatten(tree, jax.device_get(compiled()))
+    return jax.tree.unflatten(tree, jax.device_get(jax.jit(run)(*leaves)))
 
 
 def compare(
-    name: str, case: Case, claims: Sequence[Any], moves: Sequence[Any] | None
+    name: str,
+    case: Case,
+    claims: Sequence[Any],
+    moves: Sequence[Any] | None = None,
+    wide: Sequence[Any] | None = None,
 ) -> Iterator[Disagreement]:
-    """The disagreements of claims made of NumPy arrays; `moves` tells how far rounding goes."""
+    """The disagreements of claims made of NumPy arrays.
+
+    Args:
+        moves: the same claims with how far rounding moves each number.
+        wide: the same claims in float64. An entry that the witness has there is right, be it that
+            the witness itself lost it to rounding.
+    """
     for i, claim in enumerate(claims):
         if isinstance(claim, Silence):
             continue
         for k, (a, b) in enumerate(zip(claim.got, claim.want, strict=True)):
             path = (case.paths if claim.paths is None else claim.paths)[k]
-            dtype = str(a.dtype)
-            tolerance = _tolerance(a, b, None if claim.slack is None else claim.slack[k])
+            slack = 0.0 if claim.slack is None else np.asarray(claim.slack[k], float)
+            theirs = 0.0
             if moves is not None:
-                moved = np.asarray(moves[i].got[k], float) + np.asarray(moves[i].want[k], float)
-                tolerance = tolerance + SPREADS * moved
-            a, b = _wide(a), _wide(b)
+                slack = slack + SPREADS * np.asarray(moves[i].got[k], float)
+                theirs = SPREADS * np.asarray(moves[i].want[k], float)
+            tolerance = _tolerance(a, b) + slack + theirs
+            error, same = _distance(a, b, tolerance)
+            if wide is not None:
+                exact = wide[i].want[k]
+                same |= _distance(a, exact, _tolerance(a, exact) + slack)[1]
             with np.errstate(all="ignore"):
-                error = np.abs(a - b)
-                same = (a == b) | (np.isnan(a) & np.isnan(b)) | (error <= tolerance)
                 badness = np.where(same, -1.0, np.nan_to_num(error / tolerance, nan=np.inf))
             order = np.argsort(-badness, axis=None, kind="stable")
             wrong = order[: np.count_nonzero(~same)]
             if len(wrong):
-                yield Disagreement(
-                    case, name, k, path, claim.rows, claim.about, a, b, tolerance, wrong, dtype
-                )
+                about, dtype = (claim.rows, claim.about), str(a.dtype)
+                a, b = _wide(a), _wide(b)
+                yield Disagreement(case, name, k, path, *about, a, b, tolerance, wrong, dtype)
 
 
-def _tolerance(got: Any, want: Any, slack: Any) -> np.ndarray:
+def _distance(got: Any, want: Any, tolerance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far two arrays are apart, and where that is within the tolerance."""
+    a, b = _wide(got), _wide(want)
+    with np.errstate(all="ignore"):
+        error = np.abs(a - b)
+        return error, (a == b) | (np.isnan(a) & np.isnan(b)) | (error <= tolerance)
+
+
+def _tolerance(got: Any, want: Any) -> np.ndarray:
     if not is_float(got):
         return np.zeros(np.shape(got))
     info = jax.numpy.finfo(got.dtype)
@@ -200,7 +220,7 @@ def _tolerance(got: Any, want: Any, slack: Any) -> np.ndarray:
     quick = 1e-12 if eps < 1e-12 else 2 * eps
     with np.errstate(all="ignore"):
         size = np.nan_to_num(np.abs(_wide(want)), posinf=0.0)
-    return quick * size + tiny + (0.0 if slack is None else np.asarray(slack, float))
+    return quick * size + tiny
 
 
 def _wide(x: Any) -> np.ndarray:

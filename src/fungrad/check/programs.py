@@ -3,72 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 
 from fungrad import _jax
 from fungrad.check.arrays import is_float
 
-Bind = Callable[[Any, Sequence[Any]], list[Any]]
-
 CALLS = frozenset({"jit", "closed_call", "core_call", "checkpoint"})
 AUTHORED = frozenset({"custom_jvp_call", "custom_vjp_call"})
 
 
-def walk(graph: Any, inputs: Sequence[Any], bind: Bind, calls: frozenset[str]) -> list[Any]:
-    """The outputs of a program whose equations are evaluated by `bind(equation, inputs)`.
+def _same(x: Any) -> Any:
+    return x
 
-    The calls named, and loops and branches, are entered; any other call is one equation.
+
+@dataclass(frozen=True)
+class Hand:
+    """How the equations of a program are evaluated.
+
+    Attributes:
+        bind: an equation and its inputs -> its outputs.
+        calls: the calls that are entered, as loops and branches are; any other is one equation.
+        constant: the value of a literal, or of a constant of the program -> what stands for it.
+        inside: the number of an iteration of a loop -> the hand that evaluates it.
     """
-    jaxpr = graph.jaxpr
-    values = dict(zip(jaxpr.constvars, graph.consts, strict=True))
-    values.update(zip(jaxpr.invars, inputs, strict=True))
-    for equation in jaxpr.eqns:
-        arguments = [_read(values, v) for v in equation.invars]
-        enter = _ENTER.get(equation.primitive.name)
-        if equation.primitive.name in calls:
-            outputs = walk(_jax.subgraphs(equation)[0], arguments, bind, calls)
-        elif enter is not None:
-            outputs = enter(equation, arguments, lambda g, xs: walk(g, xs, bind, calls))
-        else:
-            outputs = bind(equation, arguments)
-        values.update(zip(equation.outvars, outputs, strict=True))
-    return [_read(values, v) for v in jaxpr.outvars]
+
+    bind: Callable[[Any, Sequence[Any]], list[Any]]
+    calls: frozenset[str] = CALLS | AUTHORED
+    constant: Callable[[Any], Any] = _same
+    inside: Callable[[Any], Hand] | None = None
+
+    def outputs(self, graph: Any, inputs: Sequence[Any]) -> list[Any]:
+        """The outputs of a program."""
+        jaxpr = graph.jaxpr
+        values = dict(zip(jaxpr.constvars, map(self.constant, graph.consts), strict=True))
+        values.update(zip(jaxpr.invars, inputs, strict=True))
+
+        def read(variable):
+            if isinstance(variable, _jax.Literal):
+                return self.constant(np.asarray(variable.val, variable.aval.dtype))
+            return values[variable]
+
+        for equation in jaxpr.eqns:
+            arguments = list(map(read, equation.invars))
+            name = equation.primitive.name
+            if name in self.calls:
+                outputs = self.outputs(_jax.subgraphs(equation)[0], arguments)
+            else:
+                evaluate = _ENTER.get(name, Hand._bound)
+                outputs = evaluate(self, equation, arguments)
+            values.update(zip(equation.outvars, outputs, strict=True))
+        return list(map(read, jaxpr.outvars))
+
+    def _bound(self, equation: Any, arguments: Sequence[Any]) -> list[Any]:
+        return self.bind(equation, arguments)
+
+    def at(self, iteration: Any) -> Hand:
+        """The hand in an iteration of a loop."""
+        return self if self.inside is None else self.inside(iteration)
 
 
-def _read(values: dict[Any, Any], variable: Any) -> Any:
-    return variable.val if isinstance(variable, _jax.Literal) else values[variable]
-
-
-def _scan(equation: Any, arguments: Sequence[Any], run: Any) -> list[Any]:
+def _scan(hand: Hand, equation: Any, arguments: Sequence[Any]) -> list[Any]:
     params, body = equation.params, _jax.subgraphs(equation)[0]
     consts, carry, xs = _jax.scan_operands(params, arguments)
 
-    def step(carry, xs):
-        outputs = run(body, [*consts, *carry, *xs])
-        return outputs[: len(carry)], outputs[len(carry) :]
+    def step(counted, xs):
+        i, carry = counted
+        outputs = hand.at(i).outputs(body, [*consts, *carry, *xs])
+        return (i + np.uint32(1), outputs[: len(carry)]), outputs[len(carry) :]
 
-    last, stacked = lax.scan(step, carry, xs, params["length"], params["reverse"])
+    start = (np.uint32(0), list(carry))
+    (_, last), stacked = lax.scan(step, start, xs, params["length"], params["reverse"])
     return [*last, *stacked]
 
 
-def _while(equation: Any, arguments: Sequence[Any], run: Any) -> list[Any]:
+def _while(hand: Hand, equation: Any, arguments: Sequence[Any]) -> list[Any]:
     params = equation.params
     test, body = _jax.close(params["cond_jaxpr"]), _jax.close(params["body_jaxpr"])
     m = params["cond_nconsts"]
     n = m + params["body_nconsts"]
-    return lax.while_loop(
-        lambda carry: run(test, [*arguments[:m], *carry])[0],
-        lambda carry: run(body, [*arguments[m:n], *carry]),
-        list(arguments[n:]),
-    )
+
+    def goes_on(counted):
+        i, carry = counted
+        return hand.at(i).outputs(test, [*arguments[:m], *carry])[0]
+
+    def step(counted):
+        i, carry = counted
+        return i + np.uint32(1), hand.at(i).outputs(body, [*arguments[m:n], *carry])
+
+    return lax.while_loop(goes_on, step, (np.uint32(0), list(arguments[n:])))[1]
 
 
-def _cond(equation: Any, arguments: Sequence[Any], run: Any) -> list[Any]:
+def _cond(hand: Hand, equation: Any, arguments: Sequence[Any]) -> list[Any]:
     branches = [
-        lambda *xs, branch=branch: run(_jax.close(branch), xs)
+        lambda *xs, branch=branch: hand.outputs(_jax.close(branch), xs)
         for branch in equation.params["branches"]
     ]
     return lax.switch(arguments[0], branches, *arguments[1:])
@@ -82,7 +114,7 @@ def without_authored_rules(flat: Callable[..., list[Any]]) -> Callable[..., list
 
     def plain(*leaves: Any) -> list[Any]:
         graph = jax.make_jaxpr(flat)(*leaves)
-        return walk(graph, leaves, _jax.bind, CALLS | {"custom_vjp_call"})
+        return Hand(_jax.bind, CALLS | {"custom_vjp_call"}).outputs(graph, leaves)
 
     return plain
 

@@ -8,7 +8,8 @@ operation, the size of the terms, their number, and where they cancel.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from jax import numpy as jnp
 
 from fungrad import _jax
 from fungrad.check.arrays import eps_of, is_complex
-from fungrad.check.programs import AUTHORED, CALLS, walk
+from fungrad.check.programs import Hand
 
 SAMPLES = 8
 _OFF = 8
@@ -68,38 +69,68 @@ def spread(graph: Any, inputs: Sequence[Any], coarsest: float) -> list[Any]:
         found = _run(graph, inputs, sample, coarsest)
         return [_distance(x, y) for x, y in zip(found, results, strict=True)]
 
-    return [x.max(0) for x in lax.map(moved, jnp.arange(1, SAMPLES + 1, dtype="float32"))]
+    return [x.max(0) for x in lax.map(moved, jnp.arange(1, SAMPLES + 1, dtype="uint32"))]
 
 
 def _run(graph: Any, inputs: Sequence[Any], sample: Any, coarsest: float) -> list[Any]:
-    places = iter(range(1, 10**9))
+    if sample is None:
+        return Hand(_jax.bind).outputs(graph, inputs)
+    seed = _mixed(np.uint32(0), sample)
+    return _Rounding(seed, coarsest, iter(range(1, 10**9))).hand.outputs(graph, inputs)
 
-    def bind(equation, arguments):
+
+@dataclass(frozen=True)
+class _Rounding:
+    """Evaluates equations with results, or terms, that are moved by a random ±eps.
+
+    Attributes:
+        seed: tells samples apart, and in a loop its iterations: errors of the same sign in each
+            of n iterations would grow with n, where those of arithmetic grow with √n.
+        coarsest: the largest eps that is granted.
+        places: the numbers of the operations in the program.
+    """
+
+    seed: Any
+    coarsest: float
+    places: Iterator[int]
+
+    @property
+    def hand(self) -> Hand:
+        return Hand(self.bind, inside=self.inside)
+
+    def inside(self, iteration: Any) -> Hand:
+        return replace(self, seed=_mixed(self.seed, iteration + np.uint32(1))).hand
+
+    def bind(self, equation: Any, arguments: Sequence[Any]) -> list[Any]:
         name = equation.primitive.name
-        if sample is None or name in _EXACT:
+        if name in _EXACT:
             return _jax.bind(equation, arguments)
         if name not in _SINGLE | _BY_LIBRARY:
-            arguments = [_disturbed(x, next(places), sample, coarsest) for x in arguments]
+            arguments = [self.disturbed(x) for x in arguments]
         off = _OFF if name in _BY_LIBRARY else 1
-        outputs = _jax.bind(equation, arguments)
-        return [_disturbed(z, next(places), sample, coarsest, off) for z in outputs]
+        return [self.disturbed(z, off) for z in _jax.bind(equation, arguments)]
 
-    return walk(graph, inputs, bind, CALLS | AUTHORED)
+    def disturbed(self, x: Any, off: int = 1) -> Any:
+        """x (1 ± off · eps); signs differ from entry to entry and from place to place."""
+        place = next(self.places)
+        if not _jax.is_differentiable(_jax.type_of(_jax.canonical(x))):
+            return x
+        x = jnp.asarray(x)
+        is_narrow = jnp.finfo(x.dtype).bits // (2 if is_complex(x) else 1) < 32
+        # 16 bits are rounded from a result in 32.
+        eps = min(eps_of(x), self.coarsest) * (1 if is_narrow else off)
+        real = jnp.zeros((), x.dtype).real.dtype
+        entry = lax.iota("uint32", x.size).reshape(x.shape)
+        is_up = _mixed(_mixed(self.seed, np.uint32(place)), entry) >> np.uint32(31) == 1
+        factor = jnp.where(is_up, np.asarray(1 + eps, real), np.asarray(1 - eps, real))
+        return x * factor.astype(x.dtype)
 
 
-def _disturbed(x: Any, place: int, sample: Any, coarsest: float, off: int = 1) -> Any:
-    """x (1 ± off · eps); signs differ from entry to entry, place to place, sample to sample."""
-    if not _jax.is_differentiable(_jax.type_of(_jax.canonical(x))):
-        return x
-    x = jnp.asarray(x)
-    is_narrow = jnp.finfo(x.dtype).bits // (2 if is_complex(x) else 1) < 32
-    # 16 bits are rounded from a result in 32.
-    eps = min(eps_of(x), coarsest) * (1 if is_narrow else off)
-    real = jnp.zeros((), x.dtype).real.dtype
-    entry = lax.iota("float32", x.size).reshape(x.shape)
-    mixed = jnp.sin(entry * np.float32(12.9898) + sample * np.float32(place * 0.61803 + 0.7))
-    factor = jnp.where(mixed > 0, np.asarray(1 + eps, real), np.asarray(1 - eps, real))
-    return x * factor.astype(x.dtype)
+def _mixed(seed: Any, number: Any) -> Any:
+    """A random number of 32 bits, the same one for the same seed and number."""
+    x = (seed ^ number) * np.uint32(0x9E3779B1)
+    x = (x ^ (x >> np.uint32(15))) * np.uint32(0x85EBCA77)
+    return x ^ (x >> np.uint32(13))
 
 
 def _distance(x: Any, y: Any) -> Any:

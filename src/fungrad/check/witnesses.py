@@ -25,6 +25,7 @@ from fungrad.check.arrays import (
     flattened,
     folded,
     inner,
+    magnitudes,
     parts,
     random_like,
     scaled,
@@ -36,6 +37,7 @@ from fungrad.check.differences import PROJECTIONS, scales, slopes
 
 Said = list[Claim | Silence]
 
+_SIXTEEN_BITS = 1e-4  # the eps of wider formats is below
 _FEW = 64  # entries up to which differences are taken one by one beside another witness
 _JACOBIAN = 2**16  # entries up to which a Jacobian is written out
 _ROWS = 4  # random rows, and random columns, that stand for a larger one
@@ -69,8 +71,11 @@ def differences_everywhere(case: Case, g: Arrays, points: Arrays) -> Said:
 
 
 def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
-    """G · v is the slope of g · f along v, without a difference, where f is analytic."""
-    if case.kink or not sum(map(parts, points)):
+    """G · v is the slope of g · f along v, without a difference, where f is analytic.
+
+    Of a function that computes in 16 bits it would be the slope of another one, without rounding.
+    """
+    if case.kink or case.coarsest > _SIXTEEN_BITS or not sum(map(parts, points)):
         return []
     try:
         found = complex_slopes(case, g, points, case.pull(g, points), _chosen(case, points))
@@ -266,10 +271,12 @@ def parts_alone(case: Case, g: Arrays, points: Arrays) -> Said:
 def rounding(case: Case, g: Arrays, points: Arrays) -> Said:
     """In a narrow format, the gradients are those of float64, but for rounding.
 
-    Or as near to those as JAX's of the reference are in that format.
+    Or as near to those as JAX's of the reference are in that format. They are taken at |g|: of
+    terms of one sign a sum that is too coarse loses most, and rounding explains least.
     """
     if case.exact is None:
         return []
+    g = magnitudes(g)
     got = case.pull(g, points)
     exact = case.true_gradients
     want = [widest(jnp.asarray(x)) for x in exact]
