@@ -10,7 +10,7 @@ from jax.experimental import io_callback
 
 import fungrad as fg
 from fungrad import _jax, saving
-from fungrad.costs import NEVER, WRITING, Effort, bytes_of
+from fungrad.costs import LARGE, NEVER, WRITING, Effort, bytes_of
 from fungrad.crossing import cheapest, operands_of
 from fungrad.joint import join
 from fungrad.passes import Settings
@@ -71,7 +71,8 @@ def price(joint, ahead, after, dear, effort, crossing):
     """What the halves cost that stop at these values: bytes that are kept, operations repeated."""
     behind = joint.needed([*joint.gradients, *joint.read_by(after)], crossing)
     made_ahead = {v for i in ahead for v in joint.equations[i].outvars}
-    kept = sum(bytes_of(v.aval) * (1.0 if v in made_ahead else WRITING) for v in crossing)
+    made = crossing - dear
+    kept = sum(bytes_of(v.aval) * (1.0 if v in made_ahead else WRITING) for v in made)
     read = joint.read_by(behind)
     kept += sum(bytes_of(v.aval) for v in dear if any(v is r for r in read))
     again = sum(effort.price_of(joint.equations[i]) for i in behind & ahead)
@@ -186,6 +187,20 @@ def test_a_mask_is_cheaper_than_a_number():
     """Neither input of the sum is in memory later, so that of its sign one byte is kept."""
     cut = body_cut(lambda W, V, x: jax.nn.relu(x @ W + x @ V), W, W, CARRY, consts=2)
     assert saved(cut) == [f"bool[{B}, {D}]"]
+
+
+@pytest.mark.parametrize(("room", "products"), [(4, 2), (2.5, 3), (1.5, 4)])
+def test_a_loop_that_keeps_much_keeps_what_is_made_last(room, products):
+    """At 192 entries a product is worth its bytes, but not twice as many; the carry is kept."""
+    narrow, carry = array(192, 192), array(B, 192)
+    steps = round(LARGE / (room * bytes_of(carry)))
+
+    def step(U, V, x):
+        return jnp.tanh(jnp.tanh(x @ U) @ V)
+
+    cut = body_cut(step, narrow, narrow, carry, consts=2, effort=Effort(steps=steps))
+    assert again(cut, "dot_general") == (2 + products,)
+    assert len(cut.saved) == 4 - products
 
 
 def test_what_stays_the_same_is_not_kept():

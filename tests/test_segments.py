@@ -10,7 +10,7 @@ from fungrad import costs, saving
 from fungrad.costs import NEVER, Effort
 from fungrad.joint import join
 from fungrad.passes import Settings
-from fungrad.segments import checkpoints
+from fungrad.segments import checkpoints, worthwhile
 from tests.test_crossing import array, masks, traced
 
 LAYERS, WIDTH = 12, 16
@@ -88,3 +88,31 @@ def test_the_cut_keeps_them_and_repeats_the_rest():
 
     sizes = [sum(costs.bytes_of(aval) for aval in cut(parts).saved) for parts in (1, 2, 4, 8)]
     assert sizes == [4 * 4 * WIDTH * (parts - 1) for parts in (1, 2, 4, 8)]
+
+
+# --- In the body of a loop ------------------------------------------------------------------------
+
+
+def hourglass(W, V, x):
+    """Two wide halves, and one narrow value between them."""
+    h = x + jax.nn.gelu(x @ W) @ V
+    return h + jax.nn.gelu(h @ W) @ V
+
+
+WAIST = [array(8, 64), array(64, 8), array(16, 8)]
+
+
+def worth_keeping(function, types, steps):
+    joint = join(traced(function, types), *masks(traced(function, types)), Settings(fg.rules))
+    ahead = joint.needed(joint.outputs)
+    in_memory = {v for i in ahead for v in joint.equations[i].outvars}
+    return [v.aval.shape for v in worthwhile(joint, ahead, in_memory, steps)]
+
+
+def test_a_waist_is_kept_while_all_steps_take_less_than_a_half():
+    assert worth_keeping(hourglass, WAIST, 2) == [(16, 8)]
+    assert worth_keeping(hourglass, WAIST, 10_000) == []
+
+
+def test_a_body_without_a_waist_is_repeated_as_a_whole():
+    assert worth_keeping(lambda x: jnp.sin(jnp.sin(x)), [array(16, 8)], 2) == []

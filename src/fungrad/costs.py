@@ -18,9 +18,11 @@ PRICE = 80.0
 back lies between 50 (float32 on two cores) and 500 (bfloat16 on an H100): 16 bytes a float32 at
 50 GB/s against 1 TFLOP/s, 4 bytes a bfloat16 at 3.35 TB/s against 990 TFLOP/s."""
 
-LARGE = 24e6
+LARGE = 20e6
 """Bytes. What a loop keeps beyond that outgrows caches and the pools of allocators: the system
-hands it out page by page, which makes it twice as dear."""
+hands it out page by page, which makes it `DEARER` times as dear."""
+
+DEARER = 2.0
 
 WRITING = 1.5
 """How many times dearer it is to keep a value that would not be in memory otherwise."""
@@ -43,6 +45,7 @@ class Effort(NamedTuple):
         parts: into how many parts the forward pass is divided that are repeated one by one.
         levels: how deep the loops are nested that a scan is made into (rules/nested.py).
         inside: the effort at the graphs inside of the one that is cut; `None` is the same.
+        steps: how often the graph is run, and what it keeps is stacked, by the loops around it.
     """
 
     thrift: float = 1.0
@@ -51,6 +54,7 @@ class Effort(NamedTuple):
     parts: int = 1
     levels: int = 1
     inside: Effort | None = None
+    steps: int = 1
 
     def price_of_byte(self, apart: bool) -> float:
         """In operations. A value that both halves have need not be copied to be kept."""

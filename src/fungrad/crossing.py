@@ -13,14 +13,15 @@ leads across is paid for:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from fungrad import _jax, costs
 from fungrad.costs import Effort
 from fungrad.joint import Joint
 from fungrad.mincut import SINK, SOURCE, sink_side
-from fungrad.segments import checkpoints
+from fungrad.segments import checkpoints, worthwhile
 
 
 def cheapest(
@@ -34,6 +35,10 @@ def cheapest(
 ) -> set[Any]:
     """The values that cross the minimum cut.
 
+    A loop that keeps more than `costs.LARGE` bytes pays twice for each of them, and so keeps what
+    is worth it. As far as that leaves room, others are let in at the usual price, from the end of
+    the forward pass on: the nearer to its end a value is made, the sooner it is done with.
+
     Args:
         ahead: the equations that the forward half does in any case.
         after: those that read g: no part of the forward half.
@@ -42,21 +47,42 @@ def cheapest(
         effort: what the cut goes by.
         apart: whether the halves are run in different loops or branches.
     """
-    network = _Network(joint, ahead, after, at_hand, stacked, effort, apart)
-    return network.crossing()
+
+    def cut(effort: Effort, let_in: Container[Any] = ()) -> set[Any]:
+        return _Network(joint, ahead, after, at_hand, stacked, effort, apart, let_in).crossing()
+
+    kept = cut(effort)
+    room = costs.LARGE / effort.steps
+    if effort.steps == 1 or _bytes(kept) <= room:
+        return kept
+    sparing = effort._replace(thrift=costs.DEARER * effort.thrift)
+    fewer = cut(sparing)
+    last_first = sorted(kept - fewer, key=lambda v: joint.producer.get(v, -1), reverse=True)
+    sums = accumulate(map(_bytes, ([v] for v in last_first)), initial=_bytes(fewer))
+    let_in = {v for v, total in zip(last_first, [*sums][1:], strict=True) if total <= room}
+    return cut(sparing, let_in) if let_in else fewer
+
+
+def _bytes(variables: Iterable[Any]) -> float:
+    return sum(costs.bytes_of(v.aval) for v in variables)
 
 
 class _Network:
-    def __init__(self, joint, ahead, after, at_hand, stacked, effort: Effort, apart: bool):
+    def __init__(self, joint, ahead, after, at_hand, stacked, effort, apart, let_in):
         self.joint, self.ahead, self.after, self.effort = joint, ahead, after, effort
+        self.let_in = let_in
         self.price = effort.price_of_byte(apart)
         self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
         dear = zip(joint.inputs, stacked, strict=False)
         self.dear = {v for v, s in dear if s and v is not None}
         # Where the halves are one program of XLA's, what products make and read has been put in
         # memory by the forward half, and is as good as kept.
-        self.in_memory = set() if apart or effort.operands else self._of_products()
-        self.kept = set() if apart else checkpoints(joint, ahead, effort.parts)
+        in_memory = self._of_products()
+        self.in_memory = set() if apart or effort.operands else in_memory
+        if effort.steps > 1:
+            self.free = worthwhile(joint, ahead, in_memory, effort.steps)
+        else:
+            self.free = set() if apart else checkpoints(joint, ahead, effort.parts)
         self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
         self.edges: dict[tuple[int, int], float] = {}
         self.waiting: list[int] = []
@@ -74,13 +100,9 @@ class _Network:
         if not self.edges:
             return set()
         behind = sink_side(len(self.nodes), self.edges)
-        return {
-            v
-            for i in equations
-            if not behind[self.nodes["equation", i]]
-            for v in self.joint.equations[i].outvars
-            if v in self.nodes and behind[self.nodes[v]]
-        }
+        made_ahead = (i for i in equations if not behind[self.nodes["equation", i]])
+        here = [*self.dear, *(v for i in made_ahead for v in self.joint.equations[i].outvars)]
+        return {v for v in here if v in self.nodes and behind[self.nodes[v]]}
 
     def _reach(self, variables: Iterable[Any], reader: Any) -> None:
         """Lead edges from variables to what reads them, and to variables from what makes them."""
@@ -104,10 +126,11 @@ class _Network:
 
     def _bytes(self, variable: Any, i: int | None) -> float:
         # What the forward half would not make otherwise must be put in memory first.
-        if variable in self.kept:
+        if variable in self.free:
             return 0.0
         extra = 1.0 if i is None or i in self.ahead else costs.WRITING
-        return self.price * extra * costs.bytes_of(variable.aval)
+        usual = 1.0 / costs.DEARER if variable in self.let_in else 1.0
+        return self.price * usual * extra * costs.bytes_of(variable.aval)
 
     def _operations(self, i: int) -> float:
         equation = self.joint.equations[i]

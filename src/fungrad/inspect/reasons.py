@@ -71,9 +71,12 @@ def why_repeated(level: Level, variable: Any, chain: Sequence[Any], save: Any) -
         return "for the sake of the budget"
     again = sum(costs.operations(e) for e in chain)
     keeping = effort.price_of_byte(_is_apart(level)) * costs.bytes_of(variable.aval)
-    if again > keeping:
-        return "on the way to others that are repeated"
-    return _compared(again, keeping, variable)
+    if again <= keeping:
+        return _compared(again, keeping, variable)
+    dearer = costs.DEARER * keeping
+    if again <= dearer and any(node.primitive == "scan" for node in level.path):
+        return f"{_compared(again, dearer, variable)} in a loop that keeps much"
+    return "on the way to others that are repeated"
 
 
 def _asked_for(level: Level, save: Any) -> str | None:

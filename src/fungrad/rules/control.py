@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from fungrad import _jax, passes, saving
-from fungrad.costs import LARGE, NEVER, Effort, bytes_of
+from fungrad.costs import NEVER, Effort
 from fungrad.passes import Settings
 from fungrad.rulebook import CallRule, Halves
 from fungrad.rules.calls import passed_through
@@ -88,11 +88,11 @@ def _split_scan(equation, active, wanted, settings) -> Halves:
     invariant = (True,) * n + (False,) * (len(active) - n)
     stacked = (False,) * n + (True,) * m + (False,) * (len(active) - n - m)
     masks = inside, asked, (True,) * len(asked)
+    if settings.save is None or isinstance(settings.save, Effort):
+        effort = settings.save or Effort()
+        steps = effort.steps * max(params["length"], 1)
+        settings = settings._replace(save=effort._replace(steps=steps))
     cut = saving.split(body, *masks, settings, invariant, stacked, apart=True)
-    kept = [*cut.saved, *(body.in_avals[i] for i in cut.free if stacked[i])]
-    if settings.save is None and params["length"] * sum(map(bytes_of, kept)) > LARGE:
-        settings = settings._replace(save=Effort(thrift=2.0))
-        cut = saving.split(body, *masks, settings, invariant, stacked, apart=True)
     loop = _Loop(params, body, cut, inside, asked, n, m)
 
     def backward(saved, g, *references):
