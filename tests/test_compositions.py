@@ -179,3 +179,18 @@ def test_an_implicit_layer():
     np.testing.assert_allclose(
         jax.vmap(fg.grad(root))(jnp.array([4.0, 9.0])), [1 / 4, 1 / 6], rtol=1e-14
     )
+
+
+def test_a_derivative_of_one_value_for_all_examples_is_refused():
+    @jax.custom_jvp
+    def nothing(x):
+        return jnp.zeros(())
+
+    nothing.defjvp(lambda p, t: (nothing(*p), p[0] * t[0]))
+    assert fg.grad(nothing)(2.0) == 2
+    message = (
+        r"custom_jvp function .*test_compositions\.py:\d+ is .* under a vmap, .* adding 0 \* x"
+    )
+    for wrap in (lambda f: f, jax.jit):
+        with pytest.raises(TypeError, match=message):
+            fg.grad(wrap(lambda x: jnp.sum(jax.vmap(nothing)(x))))(jnp.arange(3.0))

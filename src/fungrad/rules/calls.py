@@ -199,6 +199,7 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
         return _evaluate_twice(equation, active, wanted, settings)
     graph, tangents, has_tangent = _jax.custom_jvp_graph(equation, active)
     outputs = len(has_tangent)
+    _refuse_derivative_of_one_value(equation, graph.out_avals[:outputs])
     hidden = equation.params["num_consts"]
     known = (False,) * (len(active) - hidden)
     asked = known + tuple(isinstance(t, _jax.Unknown) for t in tangents)
@@ -216,6 +217,17 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
         return [None] * hidden + [next(given) if a else None for a in active[hidden:]]
 
     return Halves(forward, backward)
+
+
+def _refuse_derivative_of_one_value(equation, types) -> None:
+    """Of one value for all examples, only the sum of their gradients would arrive."""
+    shapes = [v.aval.shape for v in equation.outvars[len(equation.outvars) - len(types) :]]
+    if shapes != [aval.shape for aval in types]:
+        raise TypeError(
+            f"the custom_jvp function {_jax.place_of_custom_jvp(equation)} is differentiated under "
+            "a vmap, where its value is the same for all examples and its derivative is not; make "
+            "its value depend on the example too, such as by adding 0 * x"
+        )
 
 
 custom_jvp = CallRule(
