@@ -18,7 +18,7 @@ conftest.py has configured it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,20 +35,43 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each shape and each dtype of the marker."""
     marker = metafunc.definition.get_closest_marker("fungrad")
     if marker is not None and "_fungrad_grid" in metafunc.fixturenames:
-        grid = list(_grid(**marker.kwargs))
+        try:
+            grid = _grid(*marker.args, **marker.kwargs)
+        except (TypeError, ValueError) as error:
+            pytest.fail(f"{metafunc.definition.nodeid}: {_MARKER}: {error}", pytrace=False)
         metafunc.parametrize("_fungrad_grid", grid, ids=[_label(point) for point in grid])
 
 
 def _grid(
-    shapes: Sequence[Any],
-    dtypes: Sequence[str] = ("float32",),
-    low: float = -2.0,
-    high: float = 2.0,
-) -> Any:
-    for shape in shapes:
-        several = shape if isinstance(shape, list) else [shape]
-        for dtype in dtypes:
-            yield several, dtype, low, high
+    shapes: Any = None, dtypes: Any = ("float32",), low: float = -2.0, high: float = 2.0
+) -> list[Any]:
+    if not isinstance(shapes, list | tuple) or not all(map(_is_argument, shapes)) or not shapes:
+        raise TypeError(
+            "shapes must be a list of shapes, or of lists of them where there are several "
+            f"arguments, such as shapes=[(), (3,), [(2, 3), (3,)]], got {shapes!r}"
+        )
+    if not isinstance(dtypes, list | tuple):
+        raise TypeError(f"dtypes must be a list of names, such as ['float32'], got {dtypes!r}")
+    names = [getattr(dtype, "name", None) or getattr(dtype, "__name__", dtype) for dtype in dtypes]
+    for name in names:
+        if name not in _DTYPES:
+            raise ValueError(f"dtypes: {name!r} has no gradient; there are {', '.join(_DTYPES)}")
+    if not low < high:
+        raise ValueError(f"low must be less than high, got low={low} and high={high}")
+    each = [shape if isinstance(shape, list) else [shape] for shape in shapes]
+    return [(several, name, low, high) for several in each for name in names]
+
+
+_DTYPES = ("bfloat16", "float16", "float32", "float64", "complex64", "complex128")
+
+
+def _is_argument(given: Any) -> bool:
+    """Whether it is a shape, or a list of shapes."""
+    several = given if isinstance(given, list) else [given]
+    return bool(several) and all(
+        isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)
+        for shape in several
+    )
 
 
 def _label(point: Any) -> str:
@@ -83,6 +106,11 @@ def _checker(name: str, point: Any) -> Callable[..., None]:
 
     def at(fun: Callable[..., Any], *args: Any, **options: Any) -> None:
         __tracebackhide__ = True
+        if not args and point is None:
+            raise TypeError(
+                "no arguments to check at; give them after the function, or mark the test with "
+                "@pytest.mark.fungrad(shapes=[...])"
+            )
         check(fun, *(args or (_drawn(point) if point else ())), **options)
 
     return at

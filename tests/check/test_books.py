@@ -1,5 +1,7 @@
 """Rules of a rulebook: planted faults are found by the witness that is there for them."""
 
+import re
+
 import jax
 import jax.custom_batching
 import numpy as np
@@ -93,12 +95,17 @@ def test_rules_raise_no_alarm_in_float16(name):
     assert verdict.compared["rounding"]
 
 
-def test_a_rulebook_is_the_sum_of_its_rules():
+def test_a_rulebook_is_the_sum_of_its_rules(capsys):
     book = fg.Rulebook({name: fg.rules[name] for name in ("neg", "tanh")})
-    assert fg.check.rulebook(book, dtypes=["float64"], witnesses=["reference"])
-    wrong = book.replace({"neg": lambda g, z, x: g})
-    verdict = fg.check.rulebook(wrong, dtypes=["float64"], witnesses=["reference"])
+    options = {"dtypes": ["float64"], "witnesses": ["reference"]}
+    assert fg.check.rulebook(book, **options, progress=True)
+    assert re.findall(r"✓ '(\w+)' +\d+ numbers", capsys.readouterr().err) == ["neg", "tanh"]
+    verdict = fg.check.rulebook(book.replace({"neg": lambda g, z, x: g}), **options)
     assert {finding.subject for finding in verdict.faults} == {"'neg'"}
+    assert [name for name, of_rule in verdict.rules.items() if of_rule] == ["tanh"]
+    table, summary = str(verdict).split("\n", 1)[0], str(verdict).splitlines()[-1]
+    assert table.startswith("✗ 'neg'")
+    assert summary.startswith("✗ 1 of 2 rules wrong: 'neg'; ")
 
 
 def test_an_unknown_witness_is_named():

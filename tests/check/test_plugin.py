@@ -1,8 +1,13 @@
 """The pytest plugin, in a session of its own."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+
+import pytest
+
+import pytest_fungrad
 
 SESSION = """
 import sys
@@ -35,6 +40,11 @@ def test_two_arguments(check_vjp):
 
 def test_wrong(check_custom_vjp):
     check_custom_vjp(wrong, jnp.arange(3.0), witnesses=["reference"])
+
+
+def test_without_arguments(check_vjp):
+    with pytest.raises(TypeError, match="or mark the test with @pytest.mark.fungrad"):
+        check_vjp(right)
 """
 
 
@@ -51,7 +61,7 @@ def test_a_session_with_the_plugin(tmp_path):
         text=True,
     )
     out = done.stdout
-    assert "1 failed, 6 passed" in out, out + done.stderr
+    assert "1 failed, 7 passed" in out, out + done.stderr
     assert "test_right[2x3-bfloat16] PASSED" in out
     assert "test_two_arguments[2x3-3-float32] PASSED" in out
     # The failure is the user's line and the verdict, without a line of ours.
@@ -59,3 +69,18 @@ def test_a_session_with_the_plugin(tmp_path):
     assert "check_custom_vjp(wrong, jnp.arange(3.0)" in report
     assert "the worst is x[0]" in report
     assert "asserts.py" not in report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "shapes must be a list of shapes"),
+        ({"shapes": [3]}, "such as shapes=[(), (3,), [(2, 3), (3,)]], got [3]"),
+        ({"shapes": [()], "dtypes": "float32"}, "dtypes must be a list of names"),
+        ({"shapes": [()], "dtypes": ["int32"]}, "dtypes: 'int32' has no gradient; there are"),
+        ({"shapes": [()], "low": 1, "high": 0}, "low must be less than high, got low=1"),
+    ],
+)
+def test_a_marker_that_cannot_be_is_refused(options, message):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
+        pytest_fungrad._grid(**options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,8 @@ from jax import lax
 from jax import numpy as jnp
 
 Arrays = Sequence[Any]
+
+FORMATS = ("float64", "float32", "bfloat16", "float16")
 
 
 def is_float(x: Any) -> bool:
@@ -39,6 +41,29 @@ def random_like(arrays: Arrays, seed: int) -> list[Any]:
         return np.asarray(numbers * turn, x.dtype)
 
     return [one(x) for x in arrays]
+
+
+def checked_formats(dtypes: Any) -> tuple[str, ...]:
+    """The names of formats that a user gave.
+
+    Raises:
+        TypeError: they are no list.
+        ValueError: one of them is no format of floats.
+    """
+    such = f"dtypes must be a list of {', '.join(FORMATS)}"
+    if isinstance(dtypes, str) or not isinstance(dtypes, Iterable):
+        raise TypeError(f"{such}, got {dtypes!r}; for one format write dtypes=['bfloat16']")
+    return tuple(_checked_format(dtype, such) for dtype in dtypes)
+
+
+def _checked_format(dtype: Any, such: str) -> str:
+    try:
+        name = jnp.dtype(dtype).name
+    except TypeError:
+        name = None
+    if name not in FORMATS:
+        raise ValueError(f"{such}, got {dtype!r}; complex arguments follow the format of floats")
+    return name
 
 
 def in_format(tree: Any, dtype: Any) -> Any:

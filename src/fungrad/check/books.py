@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import jax
 
-from fungrad.check.arrays import in_format, is_complex, is_float
+from fungrad.check.arrays import FORMATS, checked_formats, in_format, is_complex, is_float
 from fungrad.check.cases import Case, pull_by
 from fungrad.check.examples import Example, examples
 from fungrad.check.functions import case_of
 from fungrad.check.judging import verdict_on
 from fungrad.check.nodes import SILENT, Node, node_of
-from fungrad.check.verdict import Verdict
+from fungrad.check.verdict import NO_EXAMPLE, BookVerdict, Verdict
 from fungrad.rulebook import AnyRule, CallRule, Gap, Rule, Rulebook
 from fungrad.rules import default
 from fungrad.transforms import vjp
-
-FORMATS = ("float64", "float32", "bfloat16", "float16")
 
 
 def rule(
@@ -42,7 +43,7 @@ def rule(
 
     Raises:
         KeyError: the book has no such rule.
-        ValueError: the rule has no example, or there is no such witness.
+        ValueError: the rule has no example, or there is no such witness or format.
 
     >>> import fungrad as fg
     >>> fg.check.rule("tanh", dtypes=["float32"], witnesses=["rounding"]).passed
@@ -51,7 +52,12 @@ def rule(
     >>> fg.check.rule("tanh", rules=wrong, witnesses=["reference"]).faults[0].argument
     'input 0'
     """
-    book = default if rules is None else rules
+    book = default if rules is None else _checked_book("rules", rules)
+    dtypes = checked_formats(dtypes)
+    if name not in book:
+        near = get_close_matches(name, [entry.primitive for entry in book])
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise KeyError(f"name: {book} has no rule of {name!r}{hint}")
     if not isinstance(book[name], Gap) and _example_of(book[name]) is None:
         raise ValueError(f"the rule of {name!r} has no example; give it one, with example=")
     try:
@@ -60,7 +66,7 @@ def rule(
         if name not in default or _example_of(book[name]) is not default[name].example:
             raise
         # Another version of JAX has the primitive, or a machine with more devices runs it.
-        absent = {"examples": (f"they do not run here ({_first_line(error)})",)}
+        absent = {"example": (f"they do not run here ({_first_line(error)})",)}
         return Verdict(repr(name), silent=absent)
     verdict = verdict_on(repr(name), cases, witnesses)
     return replace(verdict, silent={**verdict.silent, **absent})
@@ -71,39 +77,59 @@ def rulebook(
     *,
     dtypes: Sequence[str] = FORMATS,
     witnesses: Sequence[str] | None = None,
-) -> Verdict:
-    """Prove every rule of a rulebook that has an example; this takes some minutes.
+    progress: bool = False,
+) -> BookVerdict:
+    """Prove every rule of a rulebook that has an example; of a whole one this takes some minutes.
 
     Args:
         book: the book; `None` is `fungrad.rules`.
         dtypes: the formats in which the examples are taken.
         witnesses: the names of those to hear; `None`: all.
+        progress: whether to say each rule's verdict, in a line on standard error, as it falls.
+
+    Returns:
+        The verdict, with that on each rule in `.rules`; as text it is a table, then the faults.
+
+    Raises:
+        TypeError, ValueError: an argument is not what is described above.
 
     >>> import fungrad as fg
     >>> from fungrad.rules import elementwise
-    >>> fg.check.rulebook(fg.Rulebook({"neg": elementwise.neg}), witnesses=["reference"]).passed
-    True
+    >>> verdict = fg.check.rulebook(fg.Rulebook({"neg": elementwise.neg}), witnesses=["reference"])
+    >>> verdict.passed, list(verdict.rules)
+    (True, ['neg'])
     """
-    book = default if book is None else book
+    book = default if book is None else _checked_book("book", book)
+    formats, start = checked_formats(dtypes), time.monotonic()
     rules = [entry for entry in book if not isinstance(entry, Gap)]
     proven = [entry.primitive for entry in rules if _example_of(entry) is not None]
-    options: Any = dict(rules=book, dtypes=dtypes, witnesses=witnesses)
-    each = [rule(name, **options) for name in proven]
-    counts = [verdict.compared for verdict in each]
-    names = dict.fromkeys(name for some in counts for name in some)
+    each = {}
+    for name in proven:
+        each[name] = rule(name, rules=book, dtypes=formats, witnesses=witnesses)
+        if progress:
+            print(each[name].row, file=sys.stderr, flush=True)
+    verdicts = list(each.values())
+    names = dict.fromkeys(name for verdict in verdicts for name in verdict.compared)
     silent: dict[str, tuple[str, ...]] = {}
-    for verdict in each:
+    for verdict in verdicts:
         for name, why in verdict.silent.items():
             silent[name] = (*silent.get(name, ()), *(f"{verdict.subject}: {one}" for one in why))
     unproven = [repr(entry.primitive) for entry in rules if entry.primitive not in proven]
-    if unproven:
-        silent["examples"] = (*silent.get("examples", ()), f"none for {', '.join(unproven)}")
-    return Verdict(
+    return BookVerdict(
         repr(book),
-        tuple(finding for verdict in each for finding in verdict.findings),
-        {name: sum(some.get(name, 0) for some in counts) for name in names},
-        silent,
+        tuple(finding for verdict in verdicts for finding in verdict.findings),
+        {name: sum(verdict.compared.get(name, 0) for verdict in verdicts) for name in names},
+        silent | ({NO_EXAMPLE: tuple(unproven)} if unproven else {}),
+        each,
+        formats,
+        time.monotonic() - start,
     )
+
+
+def _checked_book(name: str, book: Any) -> Rulebook:
+    if not isinstance(book, Rulebook):
+        raise TypeError(f"{name} must be a fungrad.Rulebook, such as fungrad.rules, got {book!r}")
+    return book
 
 
 def cases_of(

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fungrad.check.arrays import formats_of, in_format, is_float, random_like
+from fungrad import _arguments
+from fungrad.check.arrays import checked_formats, formats_of, in_format, is_float, random_like
 from fungrad.check.cases import Case, pull_by
-from fungrad.check.judging import verdict_on
+from fungrad.check.judging import checked_witnesses, verdict_on
 from fungrad.check.programs import primitives, without_authored_rules
 from fungrad.check.verdict import Verdict
 from fungrad.rulebook import Rulebook
@@ -95,7 +96,7 @@ def custom_vjp(
     (False, 'x', 1.5)
     """
     plain = getattr(fun, "__wrapped__", None) if reference is None else reference
-    if plain is None:
+    if not callable(plain):
         raise TypeError(
             f"fun must be a custom_vjp, custom_jvp or fungrad.custom function, got {fun!r}; "
             "for another one give a reference, or use fungrad.check.function"
@@ -112,10 +113,18 @@ def _checker(
     witnesses: Sequence[str] | None,
 ) -> Callable[..., Verdict]:
     name = getattr(fun, "__name__", type(fun).__name__)
+    formats = checked_formats(dtypes)
+    checked_witnesses(witnesses)
+    for argument, given in {"fun": fun, "reference": reference}.items():
+        if given is not None and not callable(given):
+            raise TypeError(
+                f"{argument} must be a function, got {given!r}; give the function itself, and "
+                "its arguments to what this returns"
+            )
 
     def check(*args: Any) -> Verdict:
         cases = [case_of(fun, args, transform, reference, other)]
-        for dtype in dtypes:
+        for dtype in formats:
             with formats_of([np.zeros((), dtype)] if dtype == "float64" else []):
                 moved = in_format(jax.tree.map(_as_array, args), dtype)
                 case = case_of(fun, moved, transform, reference, other)
@@ -152,15 +161,35 @@ def case_of(
 
     flat = flattened(fun)
     name = getattr(fun, "__name__", type(fun).__name__)
+    where = ", ".join(_describe(*pair) for pair in zip(paths, leaves, strict=True))
     if not points:
-        raise TypeError(f"{name} was given no array of floats, so that it has no gradient")
-    outputs = jax.eval_shape(flat, *points)
+        raise TypeError(
+            f"{name} was given no array of floats, so that it has no gradient: "
+            f"{where or 'no arguments'}; give some argument as floats"
+        )
+    for path, x in zip((paths[i] for i in places), points, strict=True):
+        if not _arguments.known(x):
+            raise TypeError(
+                f"{path} is traced; a check compares numbers, so call it outside of jax.jit, "
+                "jax.vmap and jax.grad"
+            )
+        if np.isnan(np.asarray(x)).any():
+            raise ValueError(f"{path} holds NaN, where nothing can be compared; give numbers")
+    try:
+        outputs = jax.eval_shape(flat, *points)
+    except Exception as error:
+        error.add_note(f"fungrad.check called {name} with {where}")
+        raise
     if not outputs:
-        raise TypeError(f"{name} returns no array of floats, so that it has no gradient")
+        raise TypeError(
+            f"{name} returns no array of floats, so that it has no gradient; "
+            "let it return the values that are to be differentiated"
+        )
     known = flattened(fun if reference is None else reference)
+    _check_reference(name, jax.eval_shape(known, *points), outputs)
     case = Case(
         name=name,
-        where=", ".join(_describe(*pair) for pair in zip(paths, leaves, strict=True)),
+        where=where,
         paths=tuple(paths[i] for i in places),
         points=points,
         g=random_like(outputs, seed=1),
@@ -171,6 +200,15 @@ def case_of(
     )
     case = _with_reference(case, known)
     return replace(case, exact=_exactly(case, known))
+
+
+def _check_reference(name: str, given: list[Any], due: list[Any]) -> None:
+    kinds = [[f"{z.dtype}{list(z.shape)}" for z in outputs] for outputs in (given, due)]
+    if kinds[0] != kinds[1]:
+        raise TypeError(
+            f"reference must return what {name} returns, {', '.join(kinds[1])}, got "
+            f"{', '.join(kinds[0]) or 'no array of floats'}"
+        )
 
 
 def _with_reference(case: Case, known: Callable[..., Any]) -> Case:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -22,15 +22,33 @@ _FIRST = ("reference", "differences")
 _OF_FUNCTIONS = ("calls", "zeros")
 
 
+def checked_witnesses(witnesses: Any) -> list[str]:
+    """The names of witnesses that a user gave, of all if that is `None`.
+
+    Raises:
+        TypeError: they are no list.
+        ValueError: there is no witness of such a name.
+    """
+    known = [*WITNESSES, *_OF_FUNCTIONS]
+    if witnesses is None:
+        return known
+    if isinstance(witnesses, str) or not isinstance(witnesses, Iterable):
+        raise TypeError(
+            f"witnesses must be a list of names, got {witnesses!r}; "
+            "for one witness write witnesses=['reference']"
+        )
+    chosen = list(witnesses)
+    for name in chosen:
+        if name not in known:
+            raise ValueError(f"witnesses: there is no {name!r}, only {known}")
+    return chosen
+
+
 def verdict_on(
     subject: str, cases: Sequence[Case], witnesses: Sequence[str] | None = None
 ) -> Verdict:
     """The verdict of some witnesses, all unless they are named, on cases of one subject."""
-    known = [*WITNESSES, *_OF_FUNCTIONS]
-    chosen = known if witnesses is None else list(witnesses)
-    for name in chosen:
-        if name not in known:
-            raise ValueError(f"witnesses: there is no {name!r}, only {known}")
+    chosen = checked_witnesses(witnesses)
     findings = [finding for case in cases for finding in _contract(case)]
     if "calls" in chosen:
         findings += [finding for case in cases for finding in _calls(case)]

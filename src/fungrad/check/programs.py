@@ -45,7 +45,8 @@ class Hand:
 
         def read(variable):
             if isinstance(variable, _jax.Literal):
-                return self.constant(np.asarray(variable.val, variable.aval.dtype))
+                aval: Any = variable.aval
+                return self.constant(np.asarray(variable.val, aval.dtype))
             return values[variable]
 
         for equation in jaxpr.eqns:

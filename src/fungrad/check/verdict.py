@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,6 +80,9 @@ def _number(x: Any) -> str:
     return f"{x:.10g}"
 
 
+NO_EXAMPLE = "examples"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What all witnesses found of a subject; true if none of them found a fault.
@@ -112,6 +116,16 @@ class Verdict:
         """The findings at points where the gradient is a convention."""
         return tuple(f for f in self.findings if f.kind == "kink")
 
+    @property
+    def row(self) -> str:
+        """The verdict in a line, as for a table."""
+        mark = "✗" if self.faults else "✓" if any(self.compared.values()) else "·"
+        counts = Counter(finding.kind for finding in self.findings)
+        remarks = [f"{n} {kind}{'s' * (n > 1)}" for kind, n in counts.items()]
+        remarks += [f"silent: {', '.join(self.silent)}"] if self.silent else []
+        numbers = f"{sum(self.compared.values()):>9,} numbers"
+        return f"{mark} {self.subject:<32} {numbers}   {'; '.join(remarks)}".rstrip()
+
     def __str__(self) -> str:
         spoke = [f"{name} {count}" for name, count in self.compared.items() if count]
         if self.passed:
@@ -131,3 +145,34 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+@dataclass(frozen=True)
+class BookVerdict(Verdict):
+    """What all witnesses found of a rulebook; true if no rule has a fault.
+
+    Attributes:
+        rules: the verdict on each rule, by the name of its primitive.
+        formats: the formats in which the examples were taken.
+        seconds: how long that took.
+    """
+
+    rules: Mapping[str, Verdict] = field(default_factory=dict)
+    formats: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        wrong = [repr(name) for name, verdict in self.rules.items() if not verdict]
+        count = f"{len(wrong)} of {len(self.rules)} rules wrong: {', '.join(wrong)}"
+        head = "✗ " + count if wrong else f"✓ all {len(self.rules)} rules right"
+        asked = f"{sum(self.compared.values()):,} numbers in {', '.join(self.formats)}"
+        unproven = self.silent.get(NO_EXAMPLE, ())
+        lines = [
+            *(verdict.row for verdict in self.rules.values()),
+            *map(str, self.faults),
+            *(f"· without an example, and so unproven: {one}" for one in unproven),
+            f"{head}; {asked}, {self.seconds:.0f} s",
+        ]
+        return "\n".join(lines)
+
+    __repr__ = __str__
