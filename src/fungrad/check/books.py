@@ -59,7 +59,10 @@ def rule(
         hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
         raise KeyError(f"name: {book} has no rule of {name!r}{hint}")
     if not isinstance(book[name], Gap) and _example_of(book[name]) is None:
-        raise ValueError(f"the rule of {name!r} has no example; give it one, with example=")
+        raise ValueError(
+            f"the rule of {name!r} has no example; give it one, with example=, or prove a function "
+            "that meets it, with fungrad.check.function(fun, rules=book)"
+        )
     try:
         cases, absent = cases_of(name, book, dtypes)
     except Exception as error:  # of any type
@@ -80,6 +83,9 @@ def rulebook(
     progress: bool = False,
 ) -> BookVerdict:
     """Prove every rule of a rulebook that has an example; of a whole one this takes some minutes.
+
+    Replacements that a selector places have no example: prove a function that has such nodes, with
+    `fungrad.check.function(fun, rules=book)`.
 
     Args:
         book: the book; `None` is `fungrad.rules`.

@@ -182,8 +182,8 @@ def _finding(
         index = tuple(map(int, np.unravel_index(part % point.size, point.shape)))
     kind, text = {
         "": ("fault", ""),
-        "kink": ("kink", "are at a kink"),
-        "right": ("note", f"are right by their slopes, whatever {wrong.witness} says"),
+        "kink": ("kink", "at a kink"),
+        "right": ("note", f"right by slopes, whatever {wrong.witness} says"),
     }[verdict]
     if verdict == "kink":
         want = (float(judgement.low), float(judgement.high))

@@ -59,10 +59,12 @@ class Finding:
         where = f"\n    at          {self.where}" if self.where else ""
         if self.got is None:
             return f"{head}{self.text}{where}"
-        several = f"{self.count} of {self.size} entries" if self.size > 1 else "the gradient"
         wanted = "slopes are " if self.kind == "kink" else "should be  "
+        what = f"{self.count} of {self.size} entries {self.text or 'disagree'}; the worst is"
+        if self.size == 1:
+            what = f"{self.text or 'disagrees'}:"
         lines = [
-            f"{head}{several} {self.text or 'disagree'}; the worst is {self.place}",
+            f"{head}{what} {self.place}",
             f"    gradient    {_number(self.got)}   ({self.dtype})",
             f"    {wanted} {_number(self.want)}",
         ]

@@ -75,7 +75,7 @@ def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
 
     Of a function that computes in 16 bits it would be the slope of another one, without rounding.
     """
-    if case.kink or case.coarsest > _SIXTEEN_BITS or not sum(map(parts, points)):
+    if case.kink or case.eps > _SIXTEEN_BITS or not sum(map(parts, points)):
         return []
     try:
         found = complex_slopes(case, g, points, case.pull(g, points), _chosen(case, points))
