@@ -71,3 +71,18 @@ def test_loops_convert_nothing_else():
     """Not even a gradient that is weakly typed, as that of a Python scalar is."""
     _, pullback = fg.vjp(lambda x: lax.fori_loop(0, 3, lambda _, x: jnp.sin(x), x), 2.0)
     assert "convert_element_type" not in str(jax.make_jaxpr(pullback)(1.0))
+
+
+def test_what_a_checkpoint_saves_is_what_its_forward_half_goes_on_with():
+    """XLA would keep more digits of a product of a short format for what reads it."""
+    product, widened = (jax.custom_vjp(f) for f in (jnp.matmul, lambda x: x.astype("float32") * 1))
+    product.defvjp(lambda x, y: (product(x, y), None), lambda _, g: (g, None))
+    widened.defvjp(lambda x: (widened(x), x), lambda x, g: (widened(x),))
+
+    def fun(x):
+        return widened(product(x, x))
+
+    diagonal = jnp.diag(jnp.full(2, 1.0078125, "bfloat16"))  # its square is no bfloat16
+    policy = jax.checkpoint_policies.everything_saveable
+    out, pullback = fg.vjp(jax.jit(jax.checkpoint(fun, policy=policy)), diagonal)
+    np.testing.assert_array_equal(out, *pullback(jnp.ones_like(out)))

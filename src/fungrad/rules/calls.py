@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Var
 
 from fungrad import _jax, passes, saving
 from fungrad.passes import Settings, activity
@@ -169,7 +171,40 @@ def _split_checkpoint(equation, active, wanted, settings) -> Halves:
         values = [next(held) if is_held else x for x, is_held in zip(values, guarded, strict=True)]
         return _jax.call(graph, values)
 
-    return cut.halves(active, wanted, _jax.call, behind)
+    def ahead(graph, values):
+        return _jax.call(_with_rounding(graph, sum(cut.kept)), values)
+
+    return cut.halves(active, wanted, ahead, behind)
+
+
+_SHORT = (jnp.bfloat16, jnp.float16)
+
+
+@_jax.cached_by_graph
+def _with_rounding(graph: Any, size: int) -> Any:
+    """The graph with its outputs from `size` on rounded to their format where they are made.
+
+    In a compiled program XLA may keep more digits between two operations than a short format has:
+    the forward half would go on with other values than those that the backward half reads.
+    """
+    jaxpr, equations = graph.jaxpr, []
+    variables = [v for v in jaxpr.outvars[size:] if isinstance(v, Var)]
+    saved = {v for v in variables if getattr(v.aval, "dtype", None) in _SHORT}
+    if not saved:
+        return graph
+    for equation in jaxpr.eqns:
+        made = {v: Var(v.aval) for v in equation.outvars if v in saved}
+        equations.append(equation.replace(outvars=[made.get(v, v) for v in equation.outvars]))
+        equations += [_rounding(equation, made[v], v) for v in made]
+    constants = dict(zip(jaxpr.constvars, graph.consts, strict=True))
+    return _jax.graph_of(jaxpr.invars, jaxpr.outvars, equations, constants, jaxpr.debug_info)
+
+
+def _rounding(like: Any, value: Any, rounded: Any) -> Any:
+    form = jnp.finfo(value.aval.dtype)
+    bits = {"exponent_bits": form.nexp, "mantissa_bits": form.nmant}
+    changed = {"primitive": lax.reduce_precision_p, "params": bits, "effects": set()}
+    return like.replace(invars=[value], outvars=[rounded], **changed)
 
 
 checkpoint = CallRule(
