@@ -35,16 +35,25 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each shape and each dtype of the marker."""
     marker = metafunc.definition.get_closest_marker("fungrad")
     if marker is not None and "_fungrad_grid" in metafunc.fixturenames:
+        grid, wrong = [], ""
         try:
             grid = _grid(*marker.args, **marker.kwargs)
         except (TypeError, ValueError) as error:
-            pytest.fail(f"{metafunc.definition.nodeid}: {_MARKER}: {error}", pytrace=False)
+            wrong = str(error)
+        if wrong:
+            pytest.fail(f"{metafunc.definition.nodeid}, marker fungrad: {wrong}", pytrace=False)
         metafunc.parametrize("_fungrad_grid", grid, ids=[_label(point) for point in grid])
 
 
 def _grid(
-    shapes: Any = None, dtypes: Any = ("float32",), low: float = -2.0, high: float = 2.0
+    shapes: Any = None,
+    dtypes: Any = ("float32",),
+    low: float = -2.0,
+    high: float = 2.0,
+    **others: Any,
 ) -> list[Any]:
+    if others:
+        raise TypeError(f"there is no {', '.join(others)}, only shapes, dtypes, low and high")
     if not isinstance(shapes, list | tuple) or not all(map(_is_argument, shapes)) or not shapes:
         raise TypeError(
             "shapes must be a list of shapes, or of lists of them where there are several "

@@ -59,6 +59,16 @@ def _of_sum(residuals, g):
     return jnp.full_like(x, g * y), running_sum((g * x).astype("float32")).astype(y.dtype)
 
 
+def _bell(x):
+    return (1 - x * x) / (1 + x * x) ** 2
+
+
+def _of_solve(residuals, g):
+    a, b = residuals
+    to_b = jnp.linalg.solve(a.T, g)
+    return -jnp.outer(to_b, jnp.linalg.solve(a, b)), to_b
+
+
 LONG = jnp.linspace(0, 1, 2000, dtype="bfloat16"), jnp.asarray(0.5, "bfloat16")
 
 # name: function, arguments, options
@@ -97,6 +107,16 @@ RIGHT = {
         ruled(lambda x: jax.nn.logsumexp(x), _logsumexp_backward, _logsumexp_forward),
         (30 * normal(300),),
         {"witnesses": ["calls", "rounding"]},
+    ),
+    "entries of sizes that no step suits": (
+        ruled(lambda x: x / (1 + x * x), lambda res, g: (g * _bell(res[0]),)),
+        (jnp.asarray([1e-8, 1e-3, 1.0, 1e3, 1e8]),),
+        {"witnesses": ["reference", "differences"]},
+    ),
+    "a matrix that is nearly singular": (
+        ruled(lambda a, b: jnp.linalg.solve(a, b), _of_solve),
+        (jnp.vander(jnp.linspace(1, 1.03, 4, dtype="float64")), jnp.ones(4, "float64")),
+        {"witnesses": ["differences"]},
     ),
     "long sums": (
         ruled(matmul, lambda res, g: (g @ res[1].T, res[0].T @ g)),

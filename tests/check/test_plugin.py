@@ -74,6 +74,7 @@ def test_a_session_with_the_plugin(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"shape": ()}, "there is no shape, only shapes, dtypes, low and high"),
         ({}, "shapes must be a list of shapes"),
         ({"shapes": [3]}, "such as shapes=[(), (3,), [(2, 3), (3,)]], got [3]"),
         ({"shapes": [()], "dtypes": "float32"}, "dtypes must be a list of names"),

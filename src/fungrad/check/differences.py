@@ -33,6 +33,7 @@ from fungrad.check.cases import Case
 
 LARGEST = 2.0**-4  # the first step, relative to the size of an argument
 PROJECTIONS = 3  # random directions
+_SCATTERS = 8  # three slopes scatter by less than their errors; so many times that is their error
 _CHUNK = 2**22  # how many numbers are moved at once
 
 
@@ -96,19 +97,22 @@ def directions(points: Arrays, which: Any) -> list[Any]:
 def slopes(case: Case, g: Arrays, points: Arrays, gradients: Arrays, which: np.ndarray) -> Slope:
     """The slopes of Re g · f along directions, by the gradients and by differences."""
     steps = chain([*points, *g])
-    h = jnp.asarray(steps, float)
+    near = _nearby(steps, case.eps <= max(map(eps_of, points)))
 
     def along(which):
         v = directions(points, which)
-        moved, outputs = _along(case, points, v, np.stack([steps, -steps], 1))
+        taken = np.concatenate([steps, near])
+        moved, outputs = _along(case, points, v, np.stack([taken, -taken], 1))
         change = [_change(z[:, :, 0], z[:, :, 1]) for z in outputs]
         displaced = [widest(x[:, :, 0]) - widest(x[:, :, 1]) for x in moved]
+        h = jnp.asarray(taken, float)
         r = (_inner(g, change) - _inner(gradients, displaced)) / (2 * h)
         noise = sum(_noise(*each) for each in zip(g, outputs, change, strict=True)) / (2 * h)
+        r, close, noise = r[:, : len(steps)], r[:, len(steps) :], noise[:, : len(steps)]
         better = (16 * r[:, 1:] - r[:, :-1]) / 15
         first, second, third = better[:, :-2], better[:, 1:-1], better[:, 2:]
         error = 2 * jnp.maximum(abs(first - second), abs(second - third)) + 2 * noise[:, 2:-1]
-        value, error = _best(error, second)
+        value, error = _best(jnp.maximum(error, _departure(close, second)), second)
         got = jax.vmap(lambda d: inner(gradients, d))(v)
         is_known = jnp.isfinite(error) & jnp.isfinite(got)
         error = jnp.where(is_known, error + jnp.finfo(h.dtype).eps * jnp.abs(got), jnp.inf)
@@ -177,6 +181,28 @@ def _along(case: Case, points: Arrays, v: Arrays, steps: np.ndarray) -> Any:
     except Exception:  # of any type: a callback need not be made for batches
         outputs = lax.map(lambda x: case.function(*x), one_by_one)
     return moved, [z.reshape(count, *steps.shape, *z.shape[1:]) for z in outputs]
+
+
+def _nearby(steps: np.ndarray, is_smooth: bool) -> np.ndarray:
+    """Steps much smaller than those of the chain, where the formats within have such."""
+    smaller = {9: 4.0**-7, 7: 4.0**-2}.get(len(steps))
+    if smaller is None or not is_smooth:
+        return steps[:0]
+    return steps[-1] * smaller * np.array([1.0, 0.9, 0.8])
+
+
+def _departure(close: Any, values: Any) -> Any:
+    """Twice how far slopes by the smallest steps are from others, if that is beyond their scatter.
+
+    Near a pole, as where a matrix is nearly singular, or where one entry is much smaller than
+    another, all steps of the chain may be too large, and agree on a slope that is none.
+    """
+    if not close.shape[1]:
+        return jnp.zeros_like(values)
+    low, high = (each(close, axis=1, keepdims=True) for each in (jnp.min, jnp.max))
+    middle, scatter = (low + high) / 2, high - low
+    away = abs(values - middle)
+    return jnp.where(jnp.isfinite(away) & (away > _SCATTERS * scatter), 2 * away, 0.0)
 
 
 def _best(error: Any, values: Any) -> Any:
