@@ -6,6 +6,7 @@ import pytest
 from jax import lax
 from jax import numpy as jnp
 from jax.experimental import io_callback
+from jax.scipy.special import log_ndtr
 
 import fungrad as fg
 from tests.test_pullback import same
@@ -135,3 +136,10 @@ def test_an_effect_is_not_repeated_to_catch_an_error():
     with pytest.raises(ValueError, match="not supported by dot_general on CPU"):
         fg.grad(fun)(jnp.ones((2, 2)))
     assert len(seen) <= 1
+
+
+def test_under_jaxs_own_checks():
+    """They count the names of static arguments too, and refuse log_ndtr under jax.jit."""
+    with jax.enable_checks(True):
+        same(fg.grad(log_ndtr)(jnp.array(0.3)), jax.grad(log_ndtr)(jnp.array(0.3)))
+        same(fg.grad(halvings)(3.0), jax.grad(halvings)(3.0))

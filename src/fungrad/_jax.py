@@ -384,12 +384,14 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
 
     def _at_values(self, fun: Any, tracers: Sequence[Any], stride: int) -> Any:
         """A function of `tracers`, among others, that may branch on their values as well."""
+        fun = fun.with_unknown_names()  # they are also those of arguments that are no tracers
         if config.check_tracer_leaks.value:  # what follows holds tracers for as long as the rule
             return fun
         places = slice(0, stride * len(tracers), stride)
 
         def read(*arguments):
-            if not any(map(is_reference, tracers)):  # else which of them are one must be known
+            # It must be known which references are one, and JAX's checks be met with no names.
+            if not (config.enable_checks.value or any(map(is_reference, tracers))):
                 with contextlib.suppress(jax.errors.ConcretizationTypeError):
                     return _call_again(fun, arguments)
 
@@ -398,8 +400,7 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
                 every[places] = chosen
                 return _call_again(fun, every)
 
-            graph = trace_at(at, tracers, fun.debug_info.func_name)
-            return evaluate(graph, arguments[places])
+            return evaluate(trace_at(at, tracers, fun.debug_info.func_name), arguments[places])
 
         return lu.wrap_init(read, debug_info=fun.debug_info)
 
