@@ -141,5 +141,6 @@ def test_an_effect_is_not_repeated_to_catch_an_error():
 def test_under_jaxs_own_checks():
     """They count the names of static arguments too, and refuse log_ndtr under jax.jit."""
     with jax.enable_checks(True):
-        same(fg.grad(log_ndtr)(jnp.array(0.3)), jax.grad(log_ndtr)(jnp.array(0.3)))
+        x = jnp.ones(())
+        same(fg.grad(log_ndtr)(x), jax.grad(log_ndtr)(x))
         same(fg.grad(halvings)(3.0), jax.grad(halvings)(3.0))
