@@ -270,6 +270,16 @@ FAULTS = {
         witness="rounding",
         options={"dtypes": ["bfloat16"]},
     ),
+    "4 % in all entries, in bfloat16 only": Fault(
+        ruled(
+            tanh,
+            lambda res, g: (g * slope(*res) * (1.04 if g.dtype == "bfloat16" else 1.0),),
+        ),
+        (jnp.linspace(-2, 2, 40, dtype="float32"),),
+        "x, all entries together",
+        witness="rounding",
+        options={"dtypes": ["bfloat16"]},
+    ),
     "coarse in float32": Fault(
         ruled(
             tanh,

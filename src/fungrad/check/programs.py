@@ -18,6 +18,7 @@ AUTHORED = frozenset({"custom_jvp_call", "custom_vjp_call"})
 
 
 def _same(x: Any) -> Any:
+    """The value itself."""
     return x
 
 
