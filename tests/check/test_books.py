@@ -1,6 +1,7 @@
 """Rules of a rulebook: planted faults are found by the witness that is there for them."""
 
 import re
+from typing import Any
 
 import jax
 import jax.custom_batching
@@ -97,7 +98,7 @@ def test_rules_raise_no_alarm_in_float16(name):
 
 def test_a_rulebook_is_the_sum_of_its_rules(capsys):
     book = fg.Rulebook({name: fg.rules[name] for name in ("neg", "tanh")})
-    options = {"dtypes": ["float64"], "witnesses": ["reference"]}
+    options: Any = {"dtypes": ["float64"], "witnesses": ["reference"]}
     assert fg.check.rulebook(book, **options, progress=True)
     assert re.findall(r"✓ '(\w+)' +\d+ numbers", capsys.readouterr().err) == ["neg", "tanh"]
     verdict = fg.check.rulebook(book.replace({"neg": lambda g, z, x: g}), **options)

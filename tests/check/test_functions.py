@@ -1,6 +1,7 @@
 """What cannot be checked is refused, with the argument's name and what would do."""
 
 import re
+from typing import Any
 
 import jax
 import pytest
@@ -8,7 +9,8 @@ from jax import numpy as jnp
 
 import fungrad as fg
 
-check = fg.check.function
+prove: Any = fg.check  # of whatever type its arguments are
+check = prove.function
 ONES = jnp.ones(3, "float32")
 
 REFUSED = {
@@ -20,14 +22,14 @@ REFUSED = {
     ),
     "one format": (lambda: check(jnp.sin, dtypes="bfloat16"), "write dtypes=['bfloat16']"),
     "no format": (lambda: check(jnp.sin, dtypes=["bf16"]), "bfloat16, float16, got 'bf16'"),
-    "no float": (lambda: fg.check.rule("tanh", dtypes=[int]), "float16, got <class 'int'>"),
+    "no float": (lambda: prove.rule("tanh", dtypes=[int]), "float16, got <class 'int'>"),
     "one witness": (lambda: check(jnp.sin, witnesses="values"), "for one witness write"),
     "NaN": (lambda: check(jnp.sin)(ONES / 0 * 0), "x holds NaN, where nothing can be compared"),
     "traced": (lambda: jax.jit(check(jnp.sin))(ONES), "x is traced; a check compares numbers"),
     "no arguments": (lambda: check(lambda: ONES)(), "no arguments; give some argument as floats"),
-    "no rule": (lambda: fg.check.rule("tnah"), "has no rule of 'tnah'; did you mean 'tanh'"),
-    "no book": (lambda: fg.check.rulebook({}), "book must be a fungrad.Rulebook"),
-    "no rules": (lambda: fg.check.rule("tanh", rules=[]), "rules must be a fungrad.Rulebook"),
+    "no rule": (lambda: prove.rule("tnah"), "has no rule of 'tnah'; did you mean 'tanh'"),
+    "no book": (lambda: prove.rulebook({}), "book must be a fungrad.Rulebook"),
+    "no rules": (lambda: prove.rule("tanh", rules=[]), "rules must be a fungrad.Rulebook"),
 }
 
 
