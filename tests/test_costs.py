@@ -8,7 +8,7 @@ from jax.experimental import io_callback
 
 import fungrad as fg
 from fungrad import _jax, costs
-from fungrad.costs import NEVER, PRICE, STARTING, Effort, bytes_of, operations
+from fungrad.costs import NEVER, PRICE, SHARE, STARTING, Effort, bytes_of, operations
 from tests.test_crossing import array
 
 x, W = array(5, 7), array(7, 3)
@@ -28,8 +28,8 @@ PLAIN = [
     (lambda x: x + x, 4 * 35),
     (lambda x: x / x, 16 * 35),
     (lambda x: lax.tanh(x), 64 * 35),
-    (lambda x: lax.reduce_sum(x, (0, 1)), 4 * 35),
-    (lambda x: lax.cumsum(x), 4 * 35),
+    (lambda x: lax.reduce_sum(x, (0, 1)), 4 * 35 + 40),
+    (lambda x: lax.cumsum(x), 4 * 35 + 40 * 35),
 ]
 
 
@@ -133,6 +133,15 @@ def test_the_price_of_a_byte():
     assert Effort().price_of_byte(apart=True) == PRICE
     assert Effort(3.0).price_of_byte(apart=True) == 3 * PRICE
     assert Effort(3.0).price_of_byte(apart=False) < 3 * PRICE
+
+
+def test_within_one_program_a_share_of_a_call_is_paid():
+    sine, moved = equation_of(lax.sin, x), equation_of(lambda x: lax.rev(x, (0,)), x)
+    assert Effort().price_of(sine, apart=False) == 64 * 35 + SHARE
+    assert Effort().price_of(moved, apart=False) == 4 * 35
+    both = equation_of(jax.jit(lambda x: lax.sin(x + x)), x)
+    assert Effort().price_of(both, apart=False) == 68 * 35 + 2 * SHARE
+    assert Effort(NEVER).price_of(sine, apart=False) == 0
 
 
 def test_where_nothing_counts_but_bytes_operations_are_free():

@@ -31,6 +31,10 @@ STARTING = 3e4
 """Operations. What could be done while a product is called: some tenths of a microsecond, which is
 longer than a small one takes."""
 
+SHARE = 1e4
+"""Operations. The part of an operation that is fused with others in their call, and in the time to
+compile it: what takes a few hundred bytes is kept. In a loop to keep it is a call as well."""
+
 NEVER = math.inf
 
 
@@ -60,10 +64,12 @@ class Effort(NamedTuple):
         """In operations. A value that both halves have need not be copied to be kept."""
         return (PRICE if apart else PRICE / 2) * (self.thrift if self.thrift < NEVER else 1.0)
 
-    def price_of(self, equation: Any) -> float:
+    def price_of(self, equation: Any, apart: bool = True) -> float:
         """To do it again, in operations."""
         price = operations(equation, self.dear)
-        return price if self.thrift < NEVER or price == NEVER else 0.0
+        if self.thrift == NEVER and price < NEVER:
+            return 0.0
+        return price if apart else price + SHARE * _started(equation)
 
 
 def _each(operations: float, names: str) -> dict[str, float]:
@@ -102,6 +108,7 @@ _OF_INPUT = _each(
     reduce_or reduce_prod reduce_sum reduce_window_max reduce_window_min reduce_window_sum
     reduce_xor""",
 )
+_RESULT = 40.0  # for each element of theirs: it is written to memory before it can be read
 _OF_DEAR = 1000.0
 _CALLS = ("jit", "custom_jvp_call", "custom_vjp_call")  # but no closed calls: see rules/calls.py
 
@@ -124,7 +131,7 @@ def operations(equation: Any, dear: bool = False) -> float:
     if (each := _OF_OUTPUT.get(name)) is not None:
         return each * _elements(equation.outvars)
     if (each := _OF_INPUT.get(name)) is not None:
-        return each * _elements(equation.invars)
+        return each * _elements(equation.invars) + _RESULT * _elements(equation.outvars)
     if name == "dot_general":
         left, out = equation.invars[0].aval, equation.outvars[0].aval
         (summed, _), _ = equation.params["dimension_numbers"]
@@ -145,6 +152,13 @@ def operations(equation: Any, dear: bool = False) -> float:
 def moves(equation: Any) -> bool:
     """Whether an equation only puts the entries of its inputs elsewhere."""
     return equation.primitive.name in _LAYOUT or equation.primitive.name in _MOVING
+
+
+def _started(equation: Any) -> int:
+    """How many operations are started."""
+    if equation.primitive.name in _CALLS:
+        return sum(map(_started, _inside(equation)))
+    return int(not moves(equation))
 
 
 def is_unfused(equation: Any) -> bool:

@@ -71,7 +71,7 @@ class _Network:
     def __init__(self, joint, ahead, after, at_hand, stacked, effort, apart, let_in):
         self.joint, self.ahead, self.after, self.effort = joint, ahead, after, effort
         self.let_in = let_in
-        self.price = effort.price_of_byte(apart)
+        self.apart, self.price = apart, effort.price_of_byte(apart)
         self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
         dear = zip(joint.inputs, stacked, strict=False)
         self.dear = {v for v, s in dear if s and v is not None}
@@ -136,7 +136,7 @@ class _Network:
         equation = self.joint.equations[i]
         if not self.in_memory.isdisjoint(equation.outvars):
             return costs.NEVER
-        return self.effort.price_of(equation)
+        return self.effort.price_of(equation, self.apart)
 
     def _of_products(self) -> set[Any]:
         """What products of the forward half make, and what those of the backward half read."""

@@ -36,21 +36,25 @@ def fft(g, z, x, *, fft_type, fft_lengths):
     """z = F x, or F⁻¹x        ∂z/∂x = F or F⁻¹, as Fᵀ = F; for a real x (or z) its half of F"""
     # A real x has z[n−k] = z̄[k] along the last axis, so RFFT keeps the first half of z only, and
     # IRFFT rebuilds the other half. Let w[k] = 1 where n − k is k itself modulo n, else 2. Then
-    #     RFFT   ∂L/∂x[j] = Re Σₖ g[k] ωʲᵏ = n · IRFFT(ḡ/w)[j], the sum over half of the k
+    #     RFFT   ∂L/∂x[j] = Re Σₖ g[k] ωʲᵏ = IRFFT(n/w · ḡ)[j], the sum over half of the k
     #     IRFFT  z[j] = 1/n Re Σₖ w[k] x[k] ω⁻ʲᵏ, so ∂L/∂x[k] = w[k]/n Σⱼ g[j] ω⁻ʲᵏ
     transform = partial(fft_p.bind, fft_lengths=fft_lengths)
-    size = math.prod(fft_lengths)
+    n = math.prod(fft_lengths)
     if fft_type == RFFT:
-        halved = lax.div(lax.conj(g), _weights(g, fft_lengths[-1]))
-        return transform(halved, fft_type=IRFFT) * size
+        weighted = lax.mul(g, _along_last(n / _weights(fft_lengths[-1]), g))
+        return transform(lax.conj(weighted), fft_type=IRFFT)
     if fft_type == IRFFT:
-        spectrum = lax.conj(transform(g, fft_type=RFFT))
-        return lax.mul(spectrum, _weights(spectrum, fft_lengths[-1])) / size
+        spectrum = transform(g, fft_type=RFFT)
+        return lax.conj(lax.mul(spectrum, _along_last(_weights(fft_lengths[-1]) / n, spectrum)))
     return transform(g, fft_type=fft_type)
 
 
-def _weights(spectrum, n):
+def _weights(n):
     """How often a whole spectrum of length n holds each entry of the half: once or twice."""
     k = np.arange(n // 2 + 1)
-    w = np.where((k == 0) | (2 * k == n), 1, 2).astype(spectrum.dtype)
-    return lax.broadcast_in_dim(w, spectrum.shape, [spectrum.ndim - 1])
+    return np.where((k == 0) | (2 * k == n), 1, 2)
+
+
+def _along_last(weights, spectrum):
+    weights = weights.astype(spectrum.dtype)
+    return lax.broadcast_in_dim(weights, spectrum.shape, [spectrum.ndim - 1])
