@@ -969,20 +969,21 @@ def run_custom_forward(equation: Any, inputs: Sequence[Any], active: Sequence[bo
 def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any]) -> list[Any]:
     """Run the author's backward function; a gradient that it declares zero is `None`."""
     *_, bwd = _subfunctions(equation)
-    symbolic = equation.params["symbolic_zeros"]
+    trees, symbolic = (equation.params.get(name) for name in ("out_trees", "symbolic_zeros"))
     full = [
         _tangent_zero(variable.aval, symbolic) if entry is None else entry
         for entry, variable in zip(g, equation.outvars, strict=True)
     ]
-    own, *_ = equation.params["out_trees"]()
-    answers = bwd.call_wrapped(*residuals, *full[len(full) - own.num_leaves :])
+    own = trees()[0].num_leaves if trees else len(full)
+    answers = bwd.call_wrapped(*residuals, *full[len(full) - own :])
     if isinstance(answers, tuple) and len(answers) == 2 and not hasattr(answers[1], "dtype"):
         answers, _ = answers  # JAX 0.12 returns what the author logs beside the gradients
     return [x if _is_nonzero(x) else None for x in answers]
 
 
 def _subfunctions(equation: Any) -> tuple[Any, ...]:
-    return equation.primitive.get_bind_params(equation.params)["subfuns"]
+    params = equation.primitive.get_bind_params(equation.params)
+    return params.get("subfuns") or (params["bwd"],)
 
 
 def _tangent_zero(aval: Any, symbolic: bool) -> Any:

@@ -35,6 +35,7 @@ class Settings(NamedTuple):
         linear: the graph is a tangent graph, linear in what is differentiated. Then the values of
             the differentiated edges are unknown and no rule needs them, and a custom function in
             it is its own derivative, so that it is differentiated through its body.
+        filled: the same within a loop or a branch, where zeros stand for the unknown values.
         missed: `(equation, gap, active, wanted, settings) -> Halves`, called at an equation that
             has no hand-written rule; `None` is JAX's own rule, with a warning if it is no gap.
     """
@@ -42,7 +43,12 @@ class Settings(NamedTuple):
     rules: Rulebook
     save: Any = None
     linear: bool = False
+    filled: bool = False
     missed: Callable[..., Halves] | None = None
+
+    def within(self) -> Settings:
+        """The same for the body of a loop or of a branch, which returns every output."""
+        return self._replace(linear=False, filled=self.linear or self.filled)
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ def plan(
         takes = tuple(_is_in(v, reached) for v in equation.invars)
         rule = settings.rules.find(equation) if any(takes) else None
         # A call may have outputs that do not depend on its unknown inputs: it must be split.
-        in_part = settings.linear and isinstance(rule, CallRule)
+        in_part = (settings.linear or settings.filled) and isinstance(rule, CallRule)
         if in_part or (any(takes) and _brings(equation, needed)):
             needed.update(v for v, a in zip(equation.invars, takes, strict=True) if a)
             halves = None
@@ -283,9 +289,8 @@ def backward(
         if step is None:
             continue
         arriving = [gradients.pop(v, None) for v in step.equation.outvars]
-        if all(entry is None for entry in arriving) and gradients.keys().isdisjoint(
-            step.references
-        ):
+        unread = gradients.keys().isdisjoint(step.references)
+        if unread and all(entry is None for entry in arriving):
             continue
         by = teaching.At(graph, step.equation, step.rule, "the backward pass")
         with by, _jax.place_of(step.equation):
@@ -295,9 +300,8 @@ def backward(
             own = [gradients[variable] for variable in step.references]
             foreign = formats.foreign(step.equation.outvars, arriving)
             answers = _pull_back(step, record, i, arriving, own, foreign)
-            for variable, asked, answer in zip(
-                step.equation.invars, step.active, answers, strict=True
-            ):
+            passed = zip(step.equation.invars, step.active, answers, strict=True)
+            for variable, asked, answer in passed:
                 if not asked or variable in passive:
                     continue
                 answer = answer() if callable(answer) else answer
@@ -341,8 +345,7 @@ def _pull_back(
     if step.rule.asks_what_is_active:
         params = {**params, "active": step.active[hidden:]}
     answers = step.rule(g_out, out, *inputs[hidden:], **params)
-    if not isinstance(answers, tuple | list):
-        answers = (answers,)
+    answers = answers if isinstance(answers, tuple | list) else (answers,)
     if len(answers) != len(inputs) - hidden:
         raise RuleError(
             f"{_named(step)} returned {len(answers)} gradients for {len(inputs) - hidden} "

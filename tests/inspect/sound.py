@@ -166,3 +166,22 @@ def while_under_vmap(x):
         return lax.while_loop(lambda c: c > 1.0, lambda c: jnp.log2(c), x)
 
     return jnp.sum(jax.vmap(halved)(x))
+
+
+@jax.custom_vjp
+def _doubled(x):
+    return 2 * x
+
+
+@jax.custom_jvp
+def _pushed(x):
+    return _doubled(x)
+
+
+_doubled.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+_pushed.defjvp(lambda primals, tangents: jax.jvp(_doubled, primals, tangents))
+
+
+@case(POINTS)
+def forward_mode_that_only_transposes(x):
+    return jnp.sum(_pushed(x))

@@ -2,6 +2,7 @@
 
 from fungrad.rulebook import Rulebook
 from fungrad.rules import (
+    authored,
     callbacks,
     calls,
     collective,
@@ -50,6 +51,7 @@ default = Rulebook.of(
     nothing,
     gaps,
     calls,
+    authored,
     marked,
     control,
     loops,

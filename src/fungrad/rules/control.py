@@ -74,7 +74,7 @@ def body_wanted(body: Any, active: Mask, wanted: Mask, carry: slice, settings: S
 def _split_scan(equation, active, wanted, settings) -> Halves:
     """c', y = scan(f)(w, c, x)        ∂(c', y)/∂(w, c, x) step by step, last step first"""
     params = equation.params
-    settings = settings._replace(linear=False)  # the loop carries values, known or not
+    settings = settings.within()  # the loop carries values, known or not
     levels = getattr(settings.save, "levels", 1)
     if levels > 1 and params["length"] >= 4 and not equation.effects:
         inside = settings.save._replace(levels=levels - 1)
@@ -223,7 +223,7 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
 
     The branches save different values; values of one type share a slot.
     """
-    settings = settings._replace(linear=False)  # a branch returns every output, known or not
+    settings = settings.within()  # a branch returns every output, known or not
     branches = [_jax.close(branch) for branch in equation.params["branches"]]
     inside = tuple(active[1:])
     kept = (True,) * len(wanted)

@@ -30,7 +30,6 @@ with_memory_space_constraint = gap(
 
 call_hi_primitive = gap("call_hi_primitive", reason="its author gave it a rule, which JAX keeps")
 call_hi_primitive_linearized = gap("call_hi_primitive_linearized", reason=_BY_JAX_ALONE)
-custom_lin = gap("custom_lin", reason=_BY_JAX_ALONE)
 
 # --- Formats and containers that JAX keeps to itself ----------------------------------------
 

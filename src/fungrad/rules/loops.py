@@ -87,7 +87,7 @@ class _While:
         self.body = _jax.close(params["body_jaxpr"])
         self.types = self.body.in_avals
         self.capacity = checkpoints.capacity(settings.save)
-        settings = settings._replace(linear=False)  # the loop carries values, known or not
+        settings = settings.within()  # the loop carries values, known or not
         quiet, n, m = without_prints(self.body), self.n, len(wanted)
         carry = slice(n, n + m)
         self.active, _ = body_activity(quiet, tuple(active[self.k :]), carry, settings)

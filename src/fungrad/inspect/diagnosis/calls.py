@@ -126,6 +126,13 @@ class CustomVJP(Part):
         return [next(answers) if is_there else None for is_there in there]
 
 
+class PushedVJP(Part):
+    """Where the derivative of a CustomJVP asks for forward mode of a CustomVJP: t is zero there."""
+
+    def _bind(self, *arrays):
+        return _jax.filled([_jax.Unknown(v.aval) for v in self.equation.outvars])
+
+
 def enter(frame: Frame, i: int) -> Part:
     """How to run an equation: entered if there is a way."""
     equation, settings = frame.level.nodes[i].equation, frame.where.settings
@@ -142,6 +149,8 @@ def enter(frame: Frame, i: int) -> Part:
         return Sharded(frame, i)
     if name == "custom_jvp_call":
         return CustomJVP(frame, i)
+    if name == "custom_lin":
+        return PushedVJP(frame, i)
     if name == "custom_vjp_call":
         return CustomVJP(frame, i) if any(frame.takes(equation)) else Call(frame, i)
     return Part(frame, i)
