@@ -66,7 +66,7 @@ class Config:
     programs: tuple[str, ...] = ()
     contenders: tuple[str, ...] = ()
     traces: int = 5
-    compiles: int = 2
+    compiles: int = 5
     rounds: int = 15
     cold: bool = False
     smoke: bool = False
