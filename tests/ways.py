@@ -10,8 +10,10 @@ from jax import numpy as jnp
 
 import fungrad as fg
 
-# Compilation takes nearly all of the time.
-QUICK = {"xla_backend_optimization_level": 0}
+# Compilation takes nearly all of the time, and most of that the emitters of fused loops.
+QUICK = {"xla_backend_optimization_level": 0, "xla_cpu_parallel_codegen_split_count": 1}
+if jax.__version_info__ < (0, 11):  # later ones have no others
+    QUICK["xla_cpu_use_fusion_emitters"] = False
 
 save_nothing = partial(fg.vjp, save="nothing")
 

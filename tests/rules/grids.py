@@ -9,11 +9,9 @@ from jax import lax
 from jax import numpy as jnp
 
 import fungrad as fg
+from tests.ways import QUICK
 
 STRICT = fg.rules.replace({}, strict=True)  # a primitive without a rule of ours is an error
-
-# Compilation takes nearly all of the time.
-QUICK = {"xla_backend_optimization_level": 0}
 
 rng = np.random.default_rng(0)
 
