@@ -96,6 +96,16 @@ def test_a_pullback_without_a_derivative_says_so():
     assert "has no batches" in found.silent["vmap"][0]
 
 
+def test_what_jax_cannot_push_forward_is_not_called_wrong():
+    """A custom_jvp rule that asks for forward mode of a custom_vjp function: JAX's own is late."""
+    written = ruled(tanh, lambda residuals, g: (g * (1 - jnp.tanh(residuals[0]) ** 2),))
+    pushing = jax.custom_jvp(written)
+    pushing.defjvp(lambda primals, tangents: jax.jvp(written, primals, tangents))
+    found = heard(pushing, X, witness="jacobian")
+    assert found, str(found)
+    assert "no forward mode" in found.silent["jacobian"][0]
+
+
 def test_a_gradient_that_is_weakly_typed_is_noted():
     weak = ruled(lambda x: jnp.sum(x), lambda residuals, g: (jnp.full(residuals[0].shape, 1.0),))
     (note,) = fg.check.custom_vjp(weak, witnesses=["values"])(X).findings

@@ -8,7 +8,7 @@ gives the reason of its silence where it does but has no answer.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
+from fungrad import _jax
 from fungrad.check.analytic import NotAnalytic, complex_slopes
 from fungrad.check.arrays import (
     Arrays,
@@ -126,8 +127,11 @@ def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
     left = _vectors(g, _ROWS) if is_large else np.eye(rows)
     of_each = [_vectors([x], _ROWS) if is_large else np.eye(parts(x)) for x in points]
     right = _block_diagonal(of_each)
+    push = partial(_push, case, points)
     try:
-        pushed = _for_each(partial(_push, case, points), right).T  # J · right
+        if "custom_lin" in set(_primitives(jax.make_jaxpr(push)(right[0]))):
+            raise NotImplementedError  # JAX itself would say so when it compiles it
+        pushed = _for_each(push, right).T  # J · right
     except Exception as error:  # of any type: a custom_vjp inside has no forward mode
         return [Silence(f"JAX has no forward mode of it ({type(error).__name__})")]
     pulled = _for_each(partial(_pull, case, g, points), left)  # left · J
@@ -139,6 +143,13 @@ def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
     row = flattened([widest(x) for x in conjugates(g)])
     product = conjugates(folded(row @ pulled, [widest(x) for x in points]))
     return [Claim(got, want, rows=True), Claim(case.pull(g, points), product)]
+
+
+def _primitives(graph: Any) -> Iterator[str]:
+    for equation in graph.jaxpr.eqns:
+        yield equation.primitive.name
+        for held in _jax.subgraphs(equation):
+            yield from _primitives(held)
 
 
 def _push(case: Case, points: Arrays, column: Any) -> Any:
