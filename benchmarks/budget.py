@@ -8,12 +8,13 @@ memory nor more time, and of one of them less by more than 3 %.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
@@ -158,10 +159,7 @@ def figure(sweep: Sweep) -> Figure:
     picture, (plot,) = axes()
     policies = sweep.row.policies()
     plot.plot(*sweep.places(policies), "o", color=FAINT, label="policies chosen by hand")
-    for name, x, y in zip(policies, *sweep.places(policies), strict=True):
-        plot.annotate(
-            name, (x, y), (0, 6), textcoords="offset points", ha="center", fontsize=7, color=GRAY
-        )
+    _label(plot, policies, *sweep.places(policies))
     plot.plot(*sweep.places([JAX]), "x", color=GRAY, label="jax.grad")
     plot.plot(*sweep.places(list(sweep.budgets)), "o-", color=COLORS[0], label="fg.grad, budgets")
     plot.plot(*sweep.places([OURS]), "o", color=COLORS[1], label="fg.grad, save=None")
@@ -171,6 +169,27 @@ def figure(sweep: Sweep) -> Figure:
         format_with("{x:g}")
     picture.legend(loc="outside upper center", ncols=2)
     return picture
+
+
+def _label(plot: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """Names beside dots: aslant, for some are near to each other; in lines where they are one."""
+    together: dict[tuple[float, float], list[int]] = {}
+    for i, place in enumerate(zip(np.round(np.log(x), 1), np.round(y, 1), strict=True)):
+        together.setdefault(place, []).append(i)
+    middle = np.sqrt(min(x) * max(x))
+    for group in together.values():
+        i, text = group[0], "\n".join(names[k] for k in group)
+        style = {"ha": "left", "rotation": 35} if x[i] < middle else {"ha": "right", "va": "top"}
+        plot.annotate(
+            text,
+            (x[i], y[i]),
+            (0, 6) if x[i] < middle else (-8, 3),
+            textcoords="offset points",
+            rotation_mode="anchor",
+            fontsize=7,
+            color=GRAY,
+            **style,
+        )
 
 
 if __name__ == "__main__":
