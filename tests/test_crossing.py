@@ -203,6 +203,20 @@ def test_a_loop_that_keeps_much_keeps_what_is_made_last(room, products):
     assert len(cut.saved) == 4 - products
 
 
+@pytest.mark.parametrize(("steps", "waists"), [(2, 1), (10**6, 0)])
+def test_a_loop_keeps_the_waist_of_its_body(steps, waists):
+    """Dear as it is to keep, if all steps' together take less room than what it spares."""
+    wide, waist = array(16, 64), array(B, 16)
+
+    def step(U, V, x):
+        h = x + jnp.tanh(x @ U) @ V
+        return h + jnp.tanh(h @ U) @ V
+
+    effort = Effort(thrift=1e6, steps=steps)
+    cut = body_cut(step, wide, array(64, 16), waist, consts=2, effort=effort)
+    assert [aval.shape for aval in cut.saved] == [waist.shape] * waists
+
+
 def test_what_stays_the_same_is_not_kept():
     """It is computed once, outside of the loop."""
 

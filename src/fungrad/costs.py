@@ -9,6 +9,7 @@ as many as its function takes.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from fungrad import _jax
@@ -117,6 +118,11 @@ def bytes_of(aval: Any) -> float:
     """How much memory a value of this type takes, in bytes."""
     size, dtype = getattr(aval, "size", 0), getattr(aval, "dtype", None)
     return float(size * dtype.itemsize) if dtype is not None else 0.0
+
+
+def bytes_of_all(variables: Iterable[Any]) -> float:
+    """How much memory variables take together, in bytes."""
+    return sum(bytes_of(v.aval) for v in variables)
 
 
 def operations(equation: Any, dear: bool = False) -> float:

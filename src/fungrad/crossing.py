@@ -47,30 +47,22 @@ def cheapest(
         effort: what the cut goes by.
         apart: whether the halves are run in different loops or branches.
     """
-
-    def cut(effort: Effort, let_in: Container[Any] = ()) -> set[Any]:
-        return _Network(joint, ahead, after, at_hand, stacked, effort, apart, let_in).crossing()
-
-    kept = cut(effort)
+    network = _Network(joint, ahead, after, at_hand, stacked, effort, apart)
+    kept = network.crossing()
     room = costs.LARGE / effort.steps
-    if effort.steps == 1 or _bytes(kept) <= room:
+    if effort.steps == 1 or costs.bytes_of_all(kept) <= room:
         return kept
-    sparing = effort._replace(thrift=costs.DEARER * effort.thrift)
-    fewer = cut(sparing)
+    fewer = network.crossing(costs.DEARER)
     last_first = sorted(kept - fewer, key=lambda v: joint.producer.get(v, -1), reverse=True)
-    sums = accumulate(map(_bytes, ([v] for v in last_first)), initial=_bytes(fewer))
-    let_in = {v for v, total in zip(last_first, [*sums][1:], strict=True) if total <= room}
-    return cut(sparing, let_in) if let_in else fewer
-
-
-def _bytes(variables: Iterable[Any]) -> float:
-    return sum(costs.bytes_of(v.aval) for v in variables)
+    sizes = (costs.bytes_of(v.aval) for v in last_first)
+    _, *sums = accumulate(sizes, initial=costs.bytes_of_all(fewer))
+    let_in = {v for v, total in zip(last_first, sums, strict=True) if total <= room}
+    return network.crossing(costs.DEARER, let_in) if let_in else fewer
 
 
 class _Network:
-    def __init__(self, joint, ahead, after, at_hand, stacked, effort, apart, let_in):
+    def __init__(self, joint, ahead, after, at_hand, stacked, effort: Effort, apart: bool):
         self.joint, self.ahead, self.after, self.effort = joint, ahead, after, effort
-        self.let_in = let_in
         self.apart, self.price = apart, effort.price_of_byte(apart)
         self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
         dear = zip(joint.inputs, stacked, strict=False)
@@ -83,11 +75,13 @@ class _Network:
             self.free = worthwhile(joint, ahead, in_memory, effort.steps)
         else:
             self.free = set() if apart else checkpoints(joint, ahead, effort.parts)
+
+    def crossing(self, dearness: float = 1.0, let_in: Container[Any] = ()) -> set[Any]:
+        """What crosses if a byte is so many times dearer, but for the values that are let in."""
+        self.dearness, self.let_in = dearness, let_in
         self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
         self.edges: dict[tuple[int, int], float] = {}
         self.waiting: list[int] = []
-
-    def crossing(self) -> set[Any]:
         self._reach([*self.joint.gradients, *self.joint.read_by(self.after)], SINK)
         equations: set[int] = set()
         while self.waiting:
@@ -129,8 +123,8 @@ class _Network:
         if variable in self.free:
             return 0.0
         extra = 1.0 if i is None or i in self.ahead else costs.WRITING
-        usual = 1.0 / costs.DEARER if variable in self.let_in else 1.0
-        return self.price * usual * extra * costs.bytes_of(variable.aval)
+        price = self.price if variable in self.let_in else self.price * self.dearness
+        return price * extra * costs.bytes_of(variable.aval)
 
     def _operations(self, i: int) -> float:
         equation = self.joint.equations[i]

@@ -8,7 +8,7 @@ comes to it: k times what is alive at a place, and the memory of one part [chen2
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Container, Iterable
+from collections.abc import Container
 from itertools import accumulate
 from typing import Any
 
@@ -44,7 +44,7 @@ def worthwhile(joint: Joint, ahead: set[int], in_memory: Container[Any], steps: 
 
     def room(division):
         kept, places = division
-        return steps * _bytes(kept) + 2 * forward.largest_part(places, in_memory)
+        return steps * costs.bytes_of_all(kept) + 2 * forward.largest_part(places, in_memory)
 
     return min(divisions, key=room)[0]
 
@@ -55,7 +55,7 @@ class _Pass:
     def __init__(self, joint: Joint, ahead: set[int]):
         self.joint, self.order = joint, sorted(ahead)
         self.alive = self._alive()
-        self.bytes_alive = list(map(_bytes, self.alive))
+        self.bytes_alive = list(map(costs.bytes_of_all, self.alive))
         work = (costs.operations(joint.equations[i], dear=True) for i in self.order)
         self.done = list(accumulate(w if w < costs.NEVER else 0.0 for w in work))
 
@@ -81,7 +81,7 @@ class _Pass:
         sums = [0.0] * (len(places) + 1)
         for p, i in enumerate(self.order):
             made = self.joint.equations[i].outvars
-            sums[bisect_left(places, p)] += _bytes(v for v in made if v in in_memory)
+            sums[bisect_left(places, p)] += costs.bytes_of_all(v for v in made if v in in_memory)
         return max(sums)
 
     def _alive(self) -> list[set[Any]]:
@@ -94,7 +94,3 @@ class _Pass:
             read = (v for v in self.joint.read_by([i]) if not isinstance(v, _jax.Literal))
             needed.update(v for v in read if v in self.joint.producer)
         return alive[::-1]
-
-
-def _bytes(variables: Iterable[Any]) -> float:
-    return sum(costs.bytes_of(v.aval) for v in variables)
