@@ -282,7 +282,7 @@ def test_a_branch_that_was_not_taken_harms_nothing():
     assert fg.grad(safe)(0.0) == 2
 
 
-def test_what_a_loop_keeps_beyond_24_megabytes_is_doubly_dear():
+def test_what_a_loop_keeps_beyond_20_megabytes_is_doubly_dear():
     """tanh(c W): to repeat the product takes 2 · 192 operations an entry, to keep it 320 or 640."""
 
     def loss(W, c):
