@@ -30,6 +30,7 @@ LAYERS = [
     {"placing"},
     {"rulebook"},
     {"fallback", "formats", "teaching"},
+    {"steps"},
     {"passes"},
     {"interning"},
     {"joint"},

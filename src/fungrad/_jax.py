@@ -88,6 +88,11 @@ def cached_by_value(size: int) -> Callable[[Callable[..., Any]], Any]:
     return decorate
 
 
+def cached_by_value_in_context(size: int) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: the same, of answers that depend on JAX's settings, meshes and axes as well."""
+    return util.cache(max_size=size, trace_context_in_key=True)
+
+
 def checks_backward_functions() -> bool:
     """Whether the gradients that an author's function returns must fit (jax_disable_bwd_checks)."""
     return not config.disable_bwd_checks.value
@@ -513,15 +518,6 @@ def is_collective(graph: Any) -> bool:
     return any(isinstance(effect, core.NamedAxisEffect) for effect in graph.jaxpr.effects)
 
 
-def effectful_after(graph: Any, size: int, equations: Sequence[Any]) -> set[int]:
-    """Which of the graph's live equations are effectful and stand after the first `size` of all."""
-    # An equation that loses dead outputs is another one, from the same source.
-    early = {id(e.source_info) for e in graph.jaxpr.eqns[:size]}
-    return {
-        i for i, e in enumerate(equations) if is_effectful(e) and id(e.source_info) not in early
-    }
-
-
 def without_dead_code(graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
     """Inputs that are used (`None` for the others), outputs and equations of the live graph.
 
@@ -541,47 +537,66 @@ def policy_saves(policy: Callable[..., Any], equation: Any) -> bool:
     return pe.ensure_enum(answer) is not pe.Recompute
 
 
+def may_copy() -> bool:
+    """Whether a graph is being read into which equations can be copied as they are."""
+    trace = core.trace_ctx.trace
+    return isinstance(trace, pe.DynamicJaxprTrace) and not (
+        trace.requires_low
+        or core.current_jaxpr_eqn_context().xla_metadata
+        or config.eager_constant_folding.value
+        or config.enable_checks.value
+    )
+
+
+def is_read(value: Any) -> bool:
+    """Whether it is a value of the graph that is being read."""
+    return _belongs(value, core.trace_ctx.trace)
+
+
 def evaluate(graph: Any, inputs: Sequence[Any]) -> list[Any]:
     """The graph's outputs; where a graph is being read, the equations are copied into that one."""
-    trace, jaxpr = core.trace_ctx.trace, graph.jaxpr
-    types = (v.aval for v in jaxpr.invars)
-    if (
-        isinstance(trace, pe.DynamicJaxprTrace)
-        and not (
-            trace.requires_low or jaxpr.is_high or core.current_jaxpr_eqn_context().xla_metadata
-        )
-        and not (config.eager_constant_folding.value or config.enable_checks.value)
-        and all(core.typeof(x) == aval for x, aval in zip(inputs, types, strict=True))
-    ):
-        return _copy(graph, inputs, trace)
+    jaxpr = graph.jaxpr
+    pairs = zip(inputs, jaxpr.invars, strict=True)
+    if may_copy() and not jaxpr.is_high and all(core.typeof(x) == v.aval for x, v in pairs):
+        return copy(graph, inputs)
     return core.eval_jaxpr(jaxpr, graph.consts, *inputs)
 
 
-def _copy(graph: Any, inputs: Sequence[Any], trace: Any) -> list[Any]:
-    """What `evaluate` of a graph emits: types and parameters are what they were, and so is it."""
-    here, jaxpr = source_info_util.current(), graph.jaxpr
+def copy(graph: Any, inputs: Sequence[Any], here: bool = False) -> list[Any]:
+    """What `evaluate` of a graph emits: types and parameters are what they were, and so is it.
+
+    Equations keep their source lines, or bear the one that is being read, `here`.
+    """
+    trace, now, jaxpr = core.trace_ctx.trace, source_info_util.current(), graph.jaxpr
     scopes: dict[Any, Any] = {}
-    variables = [*jaxpr.constvars, *jaxpr.invars]
-    values = map(canonical, [*graph.consts, *inputs])
-    tracers = {v: trace.to_jaxpr_tracer(x, here) for v, x in zip(variables, values, strict=True)}
-
-    def read(v):
-        return trace.var_to_tracer(v, here) if isinstance(v, Literal) else tracers[v]
-
+    tracers: dict[Any, Any] = {}
+    for v, x in zip([*jaxpr.constvars, *jaxpr.invars], [*graph.consts, *inputs], strict=True):
+        tracers[v] = x if _belongs(x, trace) else trace.to_jaxpr_tracer(canonical(x), now)
     for e in jaxpr.eqns:
-        operands = [read(v) for v in e.invars]
+        operands = [
+            trace.var_to_tracer(v, now) if isinstance(v, Literal) else tracers[v] for v in e.invars
+        ]
         if e.effects:  # they name operands
             outputs = bind(e, operands)
         else:
-            source, own = e.source_info, e.source_info.name_stack
+            traceback, own = e.source_info.traceback, e.source_info.name_stack
             if own not in scopes:
-                scopes[own] = here.name_stack + own
-            source = source_info_util.SourceInfo(source.traceback, scopes[own])
-            avals = [v.aval for v in e.outvars]
-            parts = (avals, e.primitive, e.params, e.effects, source, e.ctx)
-            outputs = trace.emit_eqn(operands, *parts)
+                scopes[own] = now.name_stack + own
+            place = (now.traceback if here else traceback, scopes[own])
+            outputs = _emit(trace, e, operands, place)
         tracers.update(zip(e.outvars, outputs, strict=True))
     return [v.val if isinstance(v, Literal) else tracers[v] for v in jaxpr.outvars]
+
+
+def _belongs(value: Any, trace: Any) -> bool:
+    return isinstance(value, pe.DynamicJaxprTracer) and value._trace is trace
+
+
+def _emit(trace: Any, equation: Any, operands: Sequence[Any], place: tuple[Any, Any]) -> list[Any]:
+    """Add an equation to the graph that is being read: the same, of operands of the same types."""
+    avals, source = [v.aval for v in equation.outvars], source_info_util.SourceInfo(*place)
+    parts = (equation.primitive, equation.params, equation.effects, source, equation.ctx)
+    return trace.emit_eqn(operands, avals, *parts)
 
 
 def lowered(fun: Callable[..., Any], *avals: Any) -> Any:
@@ -610,20 +625,23 @@ _place: Any = contextvars.ContextVar("place", default=(None, None))
 
 @contextlib.contextmanager
 def place_of(equation: Any) -> Iterator[None]:
-    """What is emitted inside bears the equation's source line, scope and settings.
-
-    An operation inside a library's jit has no line of the user's: that of the call is its line.
-    """
-    source, now, (trace, traceback) = equation.source_info, core.trace_ctx.trace, _place.get()
-    if trace is not now or source_info_util.user_frame(source.traceback) is not None:
-        traceback = source.traceback
-    scope = source_info_util.current_name_stack() + source.name_stack
-    token = _place.set((now, traceback))
+    """What is emitted inside bears the equation's source line, scope and settings."""
+    traceback, scope = _place_of(equation)
+    token = _place.set((core.trace_ctx.trace, traceback))
     try:
         with source_info_util.user_context(traceback, name_stack=scope), equation.ctx.manager:
             yield
     finally:
         _place.reset(token)
+
+
+def _place_of(equation: Any) -> tuple[Any, Any]:
+    """Line and scope; an operation inside a library's jit has no line but that of the call."""
+    source, (trace, traceback) = equation.source_info, _place.get()
+    of_its_own = source_info_util.user_frame(source.traceback) is not None
+    if of_its_own or trace is not core.trace_ctx.trace:
+        traceback = source.traceback
+    return traceback, source_info_util.current_name_stack() + source.name_stack
 
 
 def in_scope(equation: Any, name: str) -> Any:
@@ -634,10 +652,22 @@ def in_scope(equation: Any, name: str) -> Any:
 
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     """The equation's outputs for other inputs."""
-    primitive = equation.primitive
+    primitive, trace = equation.primitive, core.trace_ctx.trace
+    if may_copy() and not equation.effects and not primitive.ref_allocating:
+        place, pairs = _place_of(equation), zip(inputs, equation.invars, strict=True)
+        operands = [_operand(trace, x, v) for x, v in pairs]
+        if all(x is not None for x in operands):
+            return _emit(trace, equation, operands, place)
     with place_of(equation):
         out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
     return list(out) if primitive.multiple_results else [out]
+
+
+def _operand(trace: Any, value: Any, variable: Any) -> Any:
+    """A value of the graph that is being read, if it is that of a variable of the same type."""
+    if isinstance(variable, Literal) and value is variable.val:
+        return trace.var_to_tracer(variable, source_info_util.current())
+    return value if _belongs(value, trace) and value.aval == variable.aval else None
 
 
 def function_name(equation: Any) -> str | None:
@@ -648,14 +678,6 @@ def function_name(equation: Any) -> str | None:
     if "call_jaxpr" in params:
         return close(params["call_jaxpr"]).jaxpr.debug_info.func_name
     return None
-
-
-def closed_over_inputs(equation: Any) -> int:
-    """How many leading inputs of a call are values that its function closes over."""
-    if "num_consts" in equation.params:
-        return equation.params["num_consts"]
-    names = subgraphs(equation)[0].jaxpr.debug_info.arg_names or ()
-    return next((i for i, name in enumerate(names) if name), len(names))
 
 
 def differentiated_by_jax() -> set[str]:
@@ -876,10 +898,6 @@ def waiting_equation(primitive: Any, variable: Any, place: int, like: Any) -> An
     return like.replace(invars=[variable], outvars=[core.Var(variable.aval)], **changed)
 
 
-def renamed(variable: Any, names: dict[Any, Any]) -> Any:
-    return variable if isinstance(variable, Literal) else names.get(variable, variable)
-
-
 # --- Calls of all devices of a mesh --------------------------------------------------------
 
 
@@ -926,25 +944,6 @@ def copies(params: dict[str, Any], spec: Any) -> tuple[Any, ...]:
 # --- Functions with rules of their author -------------------------------------------------
 
 
-def custom_jvp_graph(equation: Any, active: Sequence[bool]) -> tuple[Any, list[Any], list[bool]]:
-    """What the author of a custom_jvp function wrote, as one graph.
-
-    Returns:
-        The graph (inputs, tangents) -> (outputs, those of their tangents that are there), without
-        the values that the function closes over; the tangents, unknown at the active inputs, zeros
-        at the others, or left out if the author asked for symbolic zeros; and which outputs have a
-        tangent.
-    """
-    graph, left_out, has_tangent = custom_jvp_function(equation, active)
-    hidden = equation.params["num_consts"]
-    tangents = [
-        Unknown(v.aval.to_tangent_aval()) if a else _tangent_zero(v.aval, symbolic=False)
-        for v, a, out in zip(equation.invars[hidden:], active[hidden:], left_out, strict=True)
-        if not out
-    ]
-    return graph, tangents, list(has_tangent)
-
-
 def custom_jvp_function(equation: Any, active: Sequence[bool]) -> tuple[Any, ...]:
     """The graph alone, which inputs have no tangent in it, and which outputs have one."""
     shown = active[equation.params["num_consts"] :]
@@ -971,7 +970,7 @@ def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any
     *_, bwd = _subfunctions(equation)
     trees, symbolic = (equation.params.get(name) for name in ("out_trees", "symbolic_zeros"))
     full = [
-        _tangent_zero(variable.aval, symbolic) if entry is None else entry
+        tangent_zero(variable.aval, symbolic) if entry is None else entry
         for entry, variable in zip(g, equation.outvars, strict=True)
     ]
     own = trees()[0].num_leaves if trees else len(full)
@@ -986,7 +985,7 @@ def _subfunctions(equation: Any) -> tuple[Any, ...]:
     return params.get("subfuns") or (params["bwd"],)
 
 
-def _tangent_zero(aval: Any, symbolic: bool) -> Any:
+def tangent_zero(aval: Any, symbolic: bool) -> Any:
     tangent = aval.to_tangent_aval()
     if symbolic:
         return ad_util.SymbolicZero(tangent)

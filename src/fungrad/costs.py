@@ -172,7 +172,7 @@ def is_unfused(equation: Any) -> bool:
     name = equation.primitive.name
     if name in _CALLS:
         return any(map(is_unfused, _inside(equation)))
-    return name in ("dot_general", "conv_general_dilated") or operations(equation) == NEVER
+    return name not in _OF_OUTPUT and name not in _OF_INPUT
 
 
 def _inside(equation: Any) -> list[Any]:

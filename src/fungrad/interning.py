@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from fungrad import _jax, passes
+from fungrad.steps import content_of
 
 
 class _OnlyItself(Exception):
@@ -118,10 +119,9 @@ def _rows(graph: Any, reached: set[Any] | None = None, reads: bool = True) -> An
 
 
 def _literal(literal: Any) -> Any:
-    """A number bit by bit: -0 is not 0, and 1 is no float."""
     if np.ndim(literal.val):
         raise _OnlyItself
-    return literal.aval, type(literal.val), np.asarray(literal.val).tobytes()
+    return content_of(literal)
 
 
 _PLAIN = frozenset({int, bool, str, type(None)})

@@ -128,10 +128,26 @@ def join(
         tuple(shown),
         tuple(gives),
         equations,
-        _jax.effectful_after(joint, ends[-1], equations) if joint.jaxpr.effects else set(),
+        _effectful_after(joint, ends[-1], equations) if joint.jaxpr.effects else set(),
         joint.jaxpr.debug_info,
     )
 
 
 def _type_of_g(variable: Any) -> Any:
     return _jax.gradient_type(variable.aval)
+
+
+def _effectful_after(graph: Any, size: int, equations: Sequence[Any]) -> set[int]:
+    """Which of the graph's live equations are effectful and stand after the first `size` of all."""
+    # An equation that loses dead outputs is another one, from the same source.
+    early = {id(e.source_info) for e in graph.jaxpr.eqns[:size]}
+    return {
+        i
+        for i, e in enumerate(equations)
+        if _jax.is_effectful(e) and id(e.source_info) not in early
+    }
+
+
+def renamed(variable: Any, names: dict[Any, Any]) -> Any:
+    """The variable, or what stands in its place; a literal has no name."""
+    return variable if isinstance(variable, _jax.Literal) else names.get(variable, variable)

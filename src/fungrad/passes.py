@@ -14,16 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.ref
-import numpy as np
-from jax import lax
 
 from fungrad import _jax, formats, teaching
 from fungrad.fallback import by_jax
 from fungrad.rulebook import CallRule, Halves, Rule, Rulebook
-from fungrad.teaching import RuleError
+from fungrad.steps import Step, pull_back
 
 
 class Settings(NamedTuple):
@@ -49,21 +48,6 @@ class Settings(NamedTuple):
     def within(self) -> Settings:
         """The same for the body of a loop or of a branch, which returns every output."""
         return self._replace(linear=False, filled=self.linear or self.filled)
-
-
-@dataclass(frozen=True)
-class Step:
-    """An equation that is differentiated: its inputs that are, and its outputs that bring g.
-
-    `references` are the mutable ones among the differentiated inputs.
-    """
-
-    equation: Any
-    rule: Rule | CallRule | None
-    active: tuple[bool, ...]
-    wanted: tuple[bool, ...]
-    halves: Halves | None = None
-    references: tuple[Any, ...] = ()
 
 
 # --- Which equations are differentiated -----------------------------------------------------
@@ -279,6 +263,7 @@ def backward(
     for the gradients of inputs that are not active.
     """
     gradients: dict[Any, Any] = {}
+    value_of = partial(read, record.values)
     passive = {v for v, a in zip(graph.jaxpr.invars, active, strict=True) if not a}
     for variable, entry in zip(graph.jaxpr.outvars, g, strict=True):
         if entry is not None and not isinstance(variable, _jax.Literal):
@@ -298,16 +283,13 @@ def backward(
                 if variable not in gradients:
                     gradients[variable] = _jax.gradient_reference(variable.aval)
             own = [gradients[variable] for variable in step.references]
-            foreign = formats.foreign(step.equation.outvars, arriving)
-            answers = _pull_back(step, record, i, arriving, own, foreign)
-            passed = zip(step.equation.invars, step.active, answers, strict=True)
-            for variable, asked, answer in passed:
-                if not asked or variable in passive:
-                    continue
-                answer = answer() if callable(answer) else answer
+            takes = zip(step.equation.invars, step.active, strict=True)
+            asked = tuple([a and v not in passive for v, a in takes])
+            saved = record.saved.get(i, ())
+            answers = pull_back(step, value_of, saved, arriving, own, asked)
+            for variable, answer in zip(step.equation.invars, answers, strict=True):
                 if answer is None:
                     continue
-                answer = _fit(answer, variable.aval, step, foreign)
                 if variable in step.references:
                     jax.ref.addupdate(gradients[variable], (), answer)
                 else:
@@ -319,82 +301,3 @@ def backward(
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:
     other = gradients.get(variable)
     gradients[variable] = g if other is None else formats.add(other, g, variable.aval.dtype)
-
-
-def _pull_back(
-    step: Step, record: Record, i: int, g: list[Any], held: Sequence[Any], foreign: Any
-) -> Sequence[Any]:
-    """Apply the step's rule: gradients at its inputs, thunks and `None` among them."""
-    if step.halves is not None:
-        if foreign is not None and not step.halves.any_format:
-            g = formats.due(step.equation.outvars, g)
-        return step.halves.backward(record.saved[i], g, *held)
-    equation = step.equation
-    inputs = [_operand(record.values, v) for v in equation.invars]
-    assert isinstance(step.rule, Rule)
-    out: Any = tuple(read(record.values, v) for v in equation.outvars)
-    if foreign is not None:
-        inputs, out = formats.moved(inputs, *foreign), tuple(formats.moved(out, *foreign))
-    g_out: Any = tuple(g)
-    if step.rule.primitive == equation.primitive.name:
-        several, params, hidden = equation.primitive.multiple_results, equation.params, 0
-    else:  # the rule of a function: one output comes bare, closed-over values are not shown
-        several, params, hidden = len(out) > 1, {}, _jax.closed_over_inputs(equation)
-    if not several:
-        (g_out,), (out,) = g_out, out
-    if step.rule.asks_what_is_active:
-        params = {**params, "active": step.active[hidden:]}
-    answers = step.rule(g_out, out, *inputs[hidden:], **params)
-    answers = answers if isinstance(answers, tuple | list) else (answers,)
-    if len(answers) != len(inputs) - hidden:
-        raise RuleError(
-            f"{_named(step)} returned {len(answers)} gradients for {len(inputs) - hidden} "
-            "inputs; return one per input, None for zero"
-        )
-    return [None] * hidden + list(answers)
-
-
-def _operand(values: dict[Any, Any], variable: Any) -> Any:
-    """Rules see a bare number, a literal or a Python scalar, as an array."""
-    value = read(values, variable)
-    bare = isinstance(variable, _jax.Literal) or not hasattr(value, "shape")
-    aval: Any = variable.aval
-    return np.asarray(value, aval.dtype) if bare else value
-
-
-def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
-    """The gradient with broadcasting undone, if it then has the input's shape and a due dtype."""
-    due: Any = _jax.gradient_type(aval)
-    if not hasattr(g, "shape"):  # a Python scalar, or a literal of a graph
-        g = jax.numpy.asarray(g, due.dtype)
-    broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
-    if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
-        g = sum_to(g, due.shape, _jax.sharding_of(due))
-    by_author = step.halves is not None or (foreign is not None and g.dtype == foreign[1])
-    if g.shape != due.shape or (g.dtype != due.dtype and not by_author):
-        if step.halves is not None and not _jax.checks_backward_functions():
-            return g
-        raise RuleError(
-            f"{_named(step)} returned a gradient {g.dtype}{list(g.shape)} for an input "
-            f"{aval.dtype}{list(aval.shape)}; return {due.dtype}{list(due.shape)}"
-        )
-    return _jax.moved_to(g, due)
-
-
-def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
-    """Undo broadcasting: ∂broadcast(x)/∂x sends g to its sums over the axes that were added.
-
-    >>> import jax.numpy as jnp
-    >>> sum_to(jnp.ones((2, 3)), (1, 3)).tolist()
-    [[2.0, 2.0, 2.0]]
-    """
-    added = g.ndim - len(shape)
-    axes = (*range(added), *(i + added for i, n in enumerate(shape) if n != g.shape[i + added]))
-    summed = lax.reduce_sum_p.bind(g, axes=axes, out_sharding=None)
-    if summed.shape == shape:
-        return summed
-    return lax.reshape(summed, shape, out_sharding=sharding)
-
-
-def _named(step: Step) -> str:
-    return teaching.named(step.rule, step.equation)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fungrad import _jax, costs
-from fungrad.joint import Joint
+from fungrad.joint import Joint, renamed
 
 
 def in_time(joint: Joint, behind: set[int], repeated: set[int], after: set[int]) -> list[Any]:
@@ -48,7 +48,7 @@ def in_time(joint: Joint, behind: set[int], repeated: set[int], after: set[int])
         for i in part:
             names = awaiting if i in repeated else arrived if i in after else {}
             equation = joint.equations[i]
-            done.append(equation.replace(invars=[_jax.renamed(v, names) for v in equation.invars]))
+            done.append(equation.replace(invars=[renamed(v, names) for v in equation.invars]))
     return done
 
 

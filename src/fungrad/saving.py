@@ -182,9 +182,9 @@ def _cut(
         second = in_time(joint, behind, repeated, tied)
     read_first = _reads(first, joint.outputs)
     read_second = _reads(second, joint.gradients)
-    made = {v for e in second for v in e.outvars}
     # A variable that both halves compute (a broadcast that is repeated) does not cross.
-    saved = [v for e in first for v in e.outvars if v in read_second - made]
+    crossing = read_second.difference(v for e in second for v in e.outvars)
+    saved = [v for e in first for v in e.outvars if v in crossing]
     reads = [i for i, v in enumerate(joint.inputs) if v is not None and v in read_first]
     free = [i for i, v in enumerate(joint.inputs) if v is not None and v in read_second]
     takes = [i for i, v in enumerate(joint.g) if v is not None and v in read_second]

@@ -24,7 +24,7 @@ def checkpoints(joint: Joint, ahead: set[int], parts: int) -> set[Any]:
 
     Around each place that where the fewest bytes are alive is taken; of equals the nearest.
     """
-    return _Pass(joint, ahead).divided(parts)[0]
+    return _Pass(joint, ahead).divided(parts)[0] if parts > 1 else set()
 
 
 def worthwhile(joint: Joint, ahead: set[int], in_memory: Container[Any], steps: int) -> set[Any]:

@@ -14,9 +14,9 @@ from jax import numpy as jnp
 
 from fungrad import placing
 from fungrad.graph import Graph, Node
-from fungrad.passes import sum_to
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rules import default
+from fungrad.steps import sum_to
 
 __all__ = ["torch"]
 

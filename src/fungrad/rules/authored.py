@@ -34,7 +34,7 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
     """
     if settings.linear:
         return passed_through(graph_inside(equation), active, wanted, settings)
-    graph, tangents, has_tangent = _jax.custom_jvp_graph(equation, active)
+    graph, tangents, has_tangent = authors_graph(equation, active)
     outputs = len(has_tangent)
     _refuse_derivative_of_one_value(equation, graph.out_avals[:outputs])
     hidden = equation.params["num_consts"]
@@ -54,6 +54,25 @@ def _split_custom_jvp(equation, active, wanted, settings) -> Halves:
         return [None] * hidden + [next(given) if a else None for a in active[hidden:]]
 
     return Halves(forward, backward)
+
+
+def authors_graph(equation: Any, active: Sequence[bool]) -> tuple[Any, list[Any], list[bool]]:
+    """What the author of a custom_jvp function wrote, as one graph.
+
+    Returns:
+        The graph (inputs, tangents) -> (outputs, those of their tangents that are there), without
+        the values that the function closes over; the tangents, unknown at the active inputs, zeros
+        at the others, or left out if the author asked for symbolic zeros; and which outputs have a
+        tangent.
+    """
+    graph, left_out, has_tangent = _jax.custom_jvp_function(equation, active)
+    hidden = equation.params["num_consts"]
+    tangents = [
+        _jax.Unknown(v.aval.to_tangent_aval()) if a else _jax.tangent_zero(v.aval, symbolic=False)
+        for v, a, out in zip(equation.invars[hidden:], active[hidden:], left_out, strict=True)
+        if not out
+    ]
+    return graph, tangents, list(has_tangent)
 
 
 def _refuse_derivative_of_one_value(equation, types) -> None:

@@ -12,6 +12,7 @@ from fungrad.inspect.diagnosis.record import Frame, Gradients, Part
 from fungrad.inspect.diagnosis.sharded import Sharded
 from fungrad.inspect.diagnosis.values import Value
 from fungrad.rulebook import CallRule
+from fungrad.rules.authored import authors_graph
 
 _ONCE = (
     "jit",
@@ -72,7 +73,7 @@ class CustomJVP(Call):
         """By the passes over what the author wrote."""
         if self.where.settings.linear:
             return super().pull(g, takes)
-        graph, tangents, has_tangent = _jax.custom_jvp_graph(self.equation, takes)
+        graph, tangents, has_tangent = authors_graph(self.equation, takes)
         hidden = self.equation.params["num_consts"]
         asked = [isinstance(t, _jax.Unknown) for t in tangents]
         filled = [Value(x, name="a tangent") for x in _jax.filled(tangents)]

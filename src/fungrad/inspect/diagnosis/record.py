@@ -17,8 +17,9 @@ from fungrad.fallback import MissingRuleWarning, by_jax
 from fungrad.graph import Node
 from fungrad.inspect.diagnosis.levels import Level
 from fungrad.inspect.diagnosis.values import Operation, Place, Value, literal
-from fungrad.passes import Settings, Step
+from fungrad.passes import Settings
 from fungrad.rulebook import CallRule
+from fungrad.steps import Step
 
 Gradients = list[Value | None]
 

@@ -21,6 +21,7 @@ from jax.extend.core import Var
 from jax.extend.core.primitives import closed_call_p
 
 from fungrad import _jax, placing
+from fungrad.joint import renamed
 from fungrad.passes import Settings
 from fungrad.rulebook import Rule, Rulebook
 from fungrad.rulebooks.lrp.entering import inner_masks
@@ -61,14 +62,14 @@ def _taken_apart(graph: Any, book: Rulebook) -> Any:
 
     def visit(inner: Any, names: dict[Any, Any]) -> None:
         for e in inner.jaxpr.eqns:
-            e = e.replace(invars=[_jax.renamed(v, names) for v in e.invars])
+            e = e.replace(invars=[renamed(v, names) for v in e.invars])
             if _is_taken_apart(e, book):
                 (inside,) = _jax.subgraphs(e)
                 own = dict(zip(inside.jaxpr.invars, e.invars, strict=True))
                 for v, value in zip(inside.jaxpr.constvars, inside.consts, strict=True):
                     constants[own.setdefault(v, Var(v.aval))] = value
                 visit(inside, own)
-                results = [_jax.renamed(v, own) for v in inside.jaxpr.outvars]
+                results = [renamed(v, own) for v in inside.jaxpr.outvars]
                 names.update(zip(e.outvars, results, strict=True))
             elif inner is graph:
                 equations.append(e)
@@ -79,7 +80,7 @@ def _taken_apart(graph: Any, book: Rulebook) -> Any:
 
     visit(graph, names)
     jaxpr = graph.jaxpr
-    outputs = [_jax.renamed(v, names) for v in jaxpr.outvars]
+    outputs = [renamed(v, names) for v in jaxpr.outvars]
     return _jax.graph_of(jaxpr.invars, outputs, equations, constants, jaxpr.debug_info)
 
 

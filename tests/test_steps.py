@@ -1,0 +1,131 @@
+"""One step: what a rule answers fits its inputs, and is read once for all that is alike."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from jax import lax
+from jax import numpy as jnp
+
+import fungrad as fg
+from fungrad import _jax, steps
+from fungrad.rulebook import Rulebook
+
+x = jnp.array([0.3, -0.7, 1.1])
+
+
+# --- Broadcasting is undone -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (1, 3), (2, 1), (2, 3), (4, 1, 3)])
+def test_sum_to_is_the_transpose_of_broadcasting(shape):
+    g = jnp.arange(24.0).reshape(4, 2, 3)
+    (expected,) = jax.linear_transpose(lambda x: jnp.broadcast_to(x, g.shape), jnp.ones(shape))(g)
+    np.testing.assert_array_equal(steps.sum_to(g, shape), expected)
+
+
+def test_a_sum_left_out_is_refused(monkeypatch):
+    monkeypatch.setattr(steps, "sum_to", lambda g, shape, sharding: g)
+    with pytest.raises(fg.RuleError, match=r"the rule of 'mul' .* float64\[3\] .* float64\[\]"):
+        fg.grad(lambda s: jnp.sum(lax.mul(x, s)))(2.0)
+
+
+# --- Formulas are read once -----------------------------------------------------------------------
+
+
+def with_counted(name):
+    """A book in which a rule of fungrad's own counts its calls."""
+    called = []
+    rule = fg.rules[name]
+
+    def counted(g, out, *inputs, **params):
+        called.append(name)
+        return rule(g, out, *inputs, **params)
+
+    rules = {r.primitive: r for r in fg.rules}
+    return Rulebook(rules | {name: dataclasses.replace(rule, function=counted)}), called
+
+
+def graph_of_gradient(f, *args, **named):
+    return jax.make_jaxpr(fg.grad(f, **named))(*args)
+
+
+def test_a_rule_is_read_once_for_each_choice_of_types():
+    book, called = with_counted("sin")
+    graph_of_gradient(lambda x: jnp.sum(jnp.sin(jnp.sin(x))), x, rules=book)
+    assert called == ["sin"]
+    graph_of_gradient(lambda x: 2 * jnp.sum(jnp.sin(x)), x, rules=book)
+    assert called == ["sin"]
+    graph_of_gradient(lambda x: jnp.sum(jnp.sin(x)), x.astype("float32"), rules=book)
+    graph_of_gradient(lambda x: jnp.sum(jnp.sin(x)), x[:2], rules=book)
+    assert called == ["sin"] * 3
+    jax.clear_caches()
+    graph_of_gradient(lambda x: jnp.sum(jnp.sin(x)), x, rules=book)
+    assert called == ["sin"] * 4
+
+
+def test_a_rule_of_the_users_is_called_at_each_use():
+    called = []
+    book = fg.rules.replace({"sin": lambda g, out, x: called.append(x) or g * jnp.cos(x)})
+    graph_of_gradient(lambda x: jnp.sum(jnp.sin(jnp.sin(x))), x, rules=book)
+    assert len(called) == 2
+
+
+def test_nothing_is_kept_while_jax_looks_for_leaks():
+    book, called = with_counted("sin")
+    with jax.checking_leaks():
+        graph_of_gradient(lambda x: jnp.sum(jnp.sin(jnp.sin(x))), x, rules=book)
+    assert called == ["sin"] * 2
+
+
+def test_operations_bear_the_line_and_the_scope_of_their_use():
+    def f(x):
+        with jax.named_scope("first"):
+            y = jnp.tanh(x)
+        with jax.named_scope("second"):
+            return jnp.sum(jnp.tanh(y))
+
+    line = f.__code__.co_firstlineno
+    equations = graph_of_gradient(f, x).jaxpr.eqns
+    backward = [e for e in equations if "transpose" in _jax.scope_of(e)]
+    found = {_jax.scope_of(e).split("/")[-1]: _jax.line_of(e)[1] for e in backward}
+    assert found["transpose(jvp(first))"] == line + 2
+    assert found["transpose(jvp(second))"] == line + 4
+
+
+def test_what_differs_is_not_taken_for_the_same():
+    """Literals by value, what is asked for, which gradients arrive, and JAX's settings."""
+    powers = [fg.grad(jax.jit(lambda x, n=n: x**n))(3.0) for n in (2.0, 3.0, -1.0)]
+    np.testing.assert_allclose(powers, [6.0, 27.0, -1 / 9], rtol=1e-15)
+    zeros = [jax.jit(fg.grad(lambda x, zero=zero: zero / x))(1.0) for zero in (0.0, -0.0)]
+    assert np.signbit(zeros).tolist() == [True, False]
+    product = jax.jit(lambda a, b: a * b)
+    for argnums, expected in ((0, 5.0), (1, 3.0), ((0, 1), (5.0, 3.0))):
+        assert jax.jit(fg.grad(product, argnums))(3.0, 5.0) == expected
+
+    def of_parts(i):
+        return jax.jit(fg.grad(lambda x: jnp.sum(lax.top_k(x, 2)[0] if i else jnp.sort(x)[:1])))
+
+    np.testing.assert_array_equal([of_parts(0)(x), of_parts(1)(x)], [[0, 1, 0], [1, 0, 1]])
+
+    def precisions():
+        graph = graph_of_gradient(lambda a: jnp.sum(a @ a), jnp.ones((2, 2)))
+        return {e.params["precision"] for e in graph.jaxpr.eqns if "precision" in e.params}
+
+    assert precisions() == {None}
+    with jax.default_matmul_precision("highest"):
+        assert precisions() == {(lax.Precision.HIGHEST, lax.Precision.HIGHEST)}
+
+
+def test_a_rule_that_closes_over_a_tracer_is_not_kept():
+    rule = fg.rules["sin"]
+    rules = {r.primitive: r for r in fg.rules}
+
+    @jax.jit
+    def scaled(s):
+        own = dataclasses.replace(rule, function=lambda g, out, x: s * g * jnp.cos(x))
+        return fg.grad(lambda x: jnp.sum(jnp.sin(x)), rules=Rulebook(rules | {"sin": own}))(x)
+
+    for s in (2.0, 3.0):
+        np.testing.assert_allclose(scaled(s), s * jnp.cos(x), rtol=1e-15)
