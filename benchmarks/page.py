@@ -59,9 +59,10 @@ All of them, divided by `jax.grad` without a policy, time and memory:
 {policies}
 ## What is measured
 
-- **trace**: `jax.jit(grad(loss)).trace`, of a loss that JAX has not seen before; **lower** and
-  **compile**: the next two stages of `jit`. The processor's time, so that a busy machine disturbs
-  them little; medians over rounds, the first of which does not count.
+- **trace**: `jax.jit(grad(loss)).trace` of a program that neither has seen before (another multiple
+  of the loss at each round); **again**: of a new function that says the same as an earlier one;
+  **lower** and **compile**: the next two stages of `jit`. The processor's time, so that a busy
+  machine disturbs them little; medians over rounds, the first of which does not count.
 - **memory**: `memory_analysis().temp_size_in_bytes` of the compiled gradient: what XLA plans for
   temporary values, without arguments and results.
 - **time**: of a call of the compiled gradient, by the clock, until its result is there

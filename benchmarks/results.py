@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import jax
 
-STAGES = ("trace", "lower", "compile", "memory", "time")
+STAGES = ("trace", "again", "lower", "compile", "memory", "time")
 OURS, NOTHING, JAX = "fungrad", "fungrad-nothing", "jax"
 POLICIES = (
     "everything_saveable",

@@ -63,7 +63,7 @@ def test_a_wrong_gradient_is_not_timed():
     def twice(*arguments):
         return jax.tree.map(lambda x: 2 * x, jax.grad(program.loss(plain))(*arguments))
 
-    builders = {JAX: lambda: jax.grad(program.loss(plain)), OURS: lambda: twice}
+    builders = {JAX: lambda factor: jax.grad(program.loss(plain)), OURS: lambda factor: twice}
     outcomes = measuring.measure(program, builders, traces=1, compiles=1, rounds=1)
     assert outcomes[OURS].refused.startswith("wrong: at [0][0] the gradients are")
     assert "time" not in outcomes[OURS].samples
@@ -73,7 +73,7 @@ def test_a_wrong_gradient_is_not_timed():
 
 def test_a_refusal_is_told_with_its_reason():
     program = PROGRAMS["ode-dynamic"](small=True)
-    builders = {JAX: lambda: jax.grad(program.loss(plain))}
+    builders = {JAX: lambda factor: jax.grad(program.loss(plain))}
     outcomes = measuring.measure(program, builders, traces=1, compiles=1, rounds=1)
     assert outcomes[JAX].refused.startswith(
         "ValueError: Reverse-mode differentiation does not work"
