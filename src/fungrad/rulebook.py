@@ -24,6 +24,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 from fungrad import _jax, placing
@@ -208,13 +209,14 @@ class Rulebook:
         "__weakref__",
         "_contents",
         "_hash",
-        "_replaced",
         "_rules",
         "_selects",
         "placement",
+        "replaced",
         "strict",
     )
 
+    replaced: Mapping[str | Selector, Rule]
     strict: bool
     placement: Callable[..., Any] | None
 
@@ -227,11 +229,11 @@ class Rulebook:
     ):
         set_once = super().__setattr__
         set_once("_rules", dict(rules))
-        set_once("_replaced", dict(replaced or {}))
+        set_once("replaced", MappingProxyType(dict(replaced or {})))
         set_once("strict", strict)
         set_once("placement", placement)
         # The order of replacements matters, but not that of names between two selectors.
-        ordered = list(self._replaced.items())
+        ordered = list(self.replaced.items())
         selected = [(key, rule) for key, rule in ordered if isinstance(key, Selector)]
         named = [
             (key, rule, sum(isinstance(earlier, Selector) for earlier, _ in ordered[:i]))
@@ -246,10 +248,7 @@ class Rulebook:
 
     @classmethod
     def of(cls, *modules: Any) -> Rulebook:
-        """The book of all rules defined in the modules, singly or in tuples.
-
-        Two rules of one name are an error.
-        """
+        """The book of all rules in the modules, singly or in tuples; no two may have one name."""
         rules: dict[str, AnyRule] = {}
         defined = [value for module in modules for value in vars(module).values()]
         for value in defined:
@@ -296,7 +295,7 @@ class Rulebook:
             raise TypeError(
                 f"replacements must be a dictionary {{key: rule}}, got {replacements!r}"
             )
-        replaced = dict(self._replaced)
+        replaced = dict(self.replaced)
         for key, function in replacements.items():
             if not isinstance(key, str | Selector):
                 raise TypeError(
@@ -322,7 +321,11 @@ class Rulebook:
                 rules (placing.py), in place of some; a function that compares and hashes by what
                 it does.
         """
-        return Rulebook(self._rules, self._replaced, self.strict, placement)
+        return Rulebook(self._rules, self.replaced, self.strict, placement)
+
+    def only(self, *keys: str | Selector) -> Rulebook:
+        """The book with some of its replacements, and no placement."""
+        return Rulebook(self._rules, {key: self.replaced[key] for key in keys}, self.strict)
 
     def _rule_for(self, name: str, function: Callable[..., Any]) -> Rule:
         known = self._rules.get(name)
@@ -333,11 +336,11 @@ class Rulebook:
         if (self._selects or self.placement) and (rule := placing.carried(equation)):
             return rule
         name = self._name_of(_jax.function_name(equation), equation.primitive.name)
-        return self._rules.get(equation.primitive.name) if name is None else self._replaced[name]
+        return self._rules.get(equation.primitive.name) if name is None else self.replaced[name]
 
     def _name_of(self, function: str | None, primitive: str) -> str | None:
         """The name under which a rule was replaced: that of the function called comes first."""
-        return next((name for name in (function, primitive) if name in self._replaced), None)
+        return next((name for name in (function, primitive) if name in self.replaced), None)
 
     def _name_at(self, node: Node) -> str | None:
         return self._name_of(node.callee, node.primitive)
@@ -356,12 +359,12 @@ class Rulebook:
 
     def _selected(self, graph: Any) -> Any:
         whole = Graph(graph)
-        selected = placing.selected(whole, self._replaced, self._name_at)
+        selected = placing.selected(whole, self.replaced, self._name_at)
 
         def rule_at(node: Node, is_chosen_inside: bool) -> AnyRule | None:
             if selector := selected.get(id(node)):
                 name = _jax.function_name(node.equation) or node.primitive
-                return self._rule_for(name, self._replaced[selector].function)
+                return self._rule_for(name, self.replaced[selector].function)
             by_author = node.primitive in ("custom_jvp_call", "custom_vjp_call")
             if is_chosen_inside and by_author and self._name_at(node) is None:
                 return self._rules["core_call"]  # through its body
@@ -371,17 +374,17 @@ class Rulebook:
 
     def __iter__(self) -> Iterator[AnyRule]:
         """The rules that go by a name."""
-        named = {key: rule for key, rule in self._replaced.items() if isinstance(key, str)}
+        named = {key: rule for key, rule in self.replaced.items() if isinstance(key, str)}
         return iter({**self._rules, **named}.values())
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, key: str | Selector) -> bool:
-        return key in self._replaced or key in self._rules
+        return key in self.replaced or key in self._rules
 
     def __getitem__(self, key: str | Selector) -> AnyRule:
-        return self._replaced.get(key) or self._rules[key]  # type: ignore[index]
+        return self.replaced.get(key) or self._rules[key]  # type: ignore[index]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rulebook) and (self is other or self._contents == other._contents)
@@ -393,5 +396,5 @@ class Rulebook:
         raise AttributeError("a Rulebook never changes; replace() makes another one")
 
     def __repr__(self) -> str:
-        changed = f", {sorted(self._replaced, key=str)} replaced" if self._replaced else ""
+        changed = f", {sorted(self.replaced, key=str)} replaced" if self.replaced else ""
         return f"Rulebook({len(self._rules)} rules{changed})"

@@ -140,6 +140,19 @@ def _(size, batched, g):
     return g[:1].repeat(size, 0), True
 
 
+def _called_back(x):
+    return jax.pure_callback(np.tanh, x, x, vmap_method="expand_dims")
+
+
+def newton_until(x):
+    """√x by Newton's method, until all entries are right to 1e-5: their slopes to 1e-6."""
+
+    def moves(y):
+        return jnp.any(jnp.abs(y * y - x) > 1e-5 * x)
+
+    return lax.while_loop(moves, lambda y: (y + x / y) / 2, x)
+
+
 square_matrices = normal(3, 3), normal(3, 3)
 
 FAULTS = {
@@ -336,5 +349,24 @@ FAULTS = {
         ruled(lambda x, y: jnp.maximum(x, y), lambda res, g: (1.5 * g, -0.5 * g)),
         (jnp.ones(3), jnp.ones(3)),
         "x",
+    ),
+    "all of the gradient to each side of a tie": Fault(
+        ruled(lambda x: jnp.max(x), lambda res, g: (jnp.where(res[0] == jnp.max(res[0]), g, 0),)),
+        (jnp.asarray([1.0, 1.0, 0.0]),),
+        witness="differences",
+    ),
+    "no number, of a callback": Fault(
+        ruled(_called_back, lambda res, g: ((g * slope(*res)).at[1].set(jnp.nan),)),
+        (normal(3),),
+        "x",
+        (1,),
+        witness="differences",
+    ),
+    "a loop that has converged": Fault(
+        ruled(newton_until, lambda res, g: ((g / (2 * jnp.sqrt(*res))).at[2].mul(1.001),)),
+        (jnp.exp(normal(4)),),
+        "x",
+        (2,),
+        witness="differences",
     ),
 }

@@ -9,6 +9,7 @@ import fungrad as fg
 from tests.check.faults import (
     complex_normal,
     matmul,
+    newton_until,
     normal,
     product,
     right,
@@ -46,6 +47,31 @@ def _newton_sqrt(x):
         return (y + x / y) / 2, step + 1
 
     return lax.while_loop(lambda state: state[1] < 20, better, (x, 0))[0]
+
+
+def _half_over_root(residuals, g):
+    return (g / (2 * jnp.sqrt(residuals[0])),)
+
+
+def _log_or_nan(x):
+    return jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1.0)), jnp.nan)
+
+
+def _reciprocal_or_nan(residuals, g):
+    (x,) = residuals
+    return (jnp.where(x > 0, g / jnp.where(x > 0, x, 1.0), jnp.nan),)
+
+
+def _straight(x):
+    return x + lax.stop_gradient(jnp.round(x) - x)
+
+
+@jax.custom_jvp
+def _also_straight(x):
+    return jnp.round(x)
+
+
+_also_straight.defjvp(lambda primals, tangents: (_also_straight(*primals), tangents[0]))
 
 
 def _in_bfloat16(x, y):
@@ -139,9 +165,49 @@ RIGHT = {
         {},
     ),
     "a while loop, which has differences only": (
-        ruled(_newton_sqrt, lambda res, g: (g / (2 * jnp.sqrt(res[0])),)),
+        ruled(_newton_sqrt, _half_over_root),
         (jnp.exp(normal(4)),),
         {},
+    ),
+    "a while loop that ends when it has converged": (
+        ruled(newton_until, _half_over_root),
+        (jnp.exp(normal(3)),),
+        {"witnesses": ["differences", "complex step"]},
+    ),
+    "no number, by intention, where the output is none": (
+        ruled(_log_or_nan, _reciprocal_or_nan),
+        (jnp.asarray([1.0, -1.0, 2.0], "float32"),),
+        {},
+    ),
+    "a number where the output is none": (
+        ruled(lambda x: jnp.log(x), lambda res, g: (g / res[0],)),
+        (jnp.asarray([1.0, -1.0, 2.0], "float32"),),
+        {"witnesses": ["reference", "differences", "complex step", "jacobian"]},
+    ),
+    "an infinite slope": (
+        ruled(lambda x: jnp.sqrt(x), _half_over_root),
+        (jnp.asarray([0.0, 1.0], "float32"),),
+        {"witnesses": ["reference", "differences", "complex step", "jacobian", "linearity"]},
+    ),
+    "no number at zeros where there is no slope": (
+        ruled(lambda z: jnp.abs(z), lambda res, g: (g * res[0] / jnp.abs(res[0]),)),
+        (normal(3),),
+        {"witnesses": ["reference", "zeros"]},
+    ),
+    "what stops gradients": (
+        ruled(lambda x: x * lax.stop_gradient(x), lambda res, g: (g * res[0],)),
+        (normal(3),),
+        {"witnesses": ["reference", "differences", "complex step"]},
+    ),
+    "a straight-through estimator": (
+        ruled(lambda x: jnp.round(x), lambda res, g: (g,)),
+        (normal(3),),
+        {"reference": _straight, "witnesses": ["reference", "differences", "complex step"]},
+    ),
+    "a reference with a rule of its own": (
+        ruled(lambda x: jnp.round(x), lambda res, g: (g,)),
+        (normal(3),),
+        {"reference": _also_straight, "witnesses": ["reference", "differences"]},
     ),
     "an integer argument": (
         ruled(scale, lambda res, g: (g * res[1].astype(g.dtype), None)),

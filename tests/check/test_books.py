@@ -109,6 +109,64 @@ def test_a_rulebook_is_the_sum_of_its_rules(capsys):
     assert summary.startswith("✗ 1 of 2 rules wrong: 'neg'; ")
 
 
+def twice(x):
+    return jnp.tanh(2 * jnp.tanh(x))
+
+
+SECOND = fg.at(primitive="tanh", index=1)
+PLACED: Any = {"dtypes": ["float64"], "witnesses": ["reference"]}
+
+
+def placed(factor, **names):
+    """A book of two rules, one of which is replaced at a node."""
+    book = fg.Rulebook({name: fg.rules[name] for name in ("mul", "tanh")})
+    return book.replace({SECOND: lambda g, z, x: g * (1 - z * z) * factor, **names})
+
+
+def test_a_rule_at_a_selector_is_proven_by_a_function_that_meets_it():
+    factor = jnp.array([1.0, 1.0, 1.001])
+    example = (twice, jnp.array([0.1, 0.2, 0.3]))
+    assert fg.check.rule(SECOND, rules=placed(1.0), example=example, **PLACED)
+    # By it alone: another rule at a selector may mean not to be the derivative.
+    first = fg.at(primitive="tanh", index=0)
+    both = placed(factor).replace({first: lambda g, z, x: g})
+    verdict = fg.check.rulebook(both, examples={SECOND: example}, **PLACED)
+    (fault,) = verdict.faults
+    assert (fault.subject, fault.place) == (repr(SECOND), "x[2]")
+    assert [key for key, one in verdict.rules.items() if not one] == [SECOND]
+    assert verdict.unproven == (repr(first),)
+    with pytest.raises(AssertionError, match=re.escape("wrong at x[2], says reference")):
+        fg.check.assert_rule(SECOND, rules=both, example=example, **PLACED)
+
+
+def test_a_rule_that_nothing_proves_is_listed():
+    verdict = fg.check.rulebook(placed(1.0, softplus=lambda g, z, x: g), **PLACED)
+    assert verdict
+    assert list(verdict.rules) == ["mul", "tanh"]
+    lines = str(verdict).splitlines()
+    assert "? not proven: 'softplus'" in lines
+    assert f"? not proven: {SECOND!r}" in lines
+    assert "examples={key: (function, *arguments)}" in str(verdict)
+    assert lines[-1].startswith("✓ all 2 rules right, 2 not proven; ")
+
+
+def test_an_example_that_is_none_is_refused():
+    check: Any = fg.check
+    with pytest.raises(LookupError, match=r"no node matches .*; the nearest labels are \['sin'\]"):
+        check.rule(SECOND, rules=placed(1.0), example=(jnp.sin, 1.0))
+    with pytest.raises(
+        TypeError, match=r"must be a tuple \(function, \*arguments\), got <function"
+    ):
+        check.rule(SECOND, rules=placed(1.0), example=twice)
+    with pytest.raises(TypeError, match="examples must be a dictionary"):
+        check.rulebook(placed(1.0), examples=[twice])
+    with pytest.raises(KeyError, match="has no rule of 'tnah'; did you mean 'tanh'"):
+        check.rulebook(placed(1.0), examples={"tnah": (twice, 1.0)})
+    wide = (lambda x: lax.add(twice(x), jnp.ones(2)), jnp.ones(2))
+    with pytest.raises(ValueError, match="runs in none of the formats"):
+        check.rule(SECOND, rules=placed(1.0), example=wide, dtypes=["float16"])
+
+
 def test_an_unknown_witness_is_named():
     with pytest.raises(ValueError, match="there is no 'oracle', only"):
         fg.check.rule("tanh", witnesses=["oracle"])

@@ -55,6 +55,44 @@ def test_complex_steps_are_for_what_complex_numbers_can_enter():
         assert heard(function, X, witness="complex step").compared["complex step"] == 0
 
 
+tanh_with_one = fg.custom(jnp.tanh, lambda g, out, x: (g * (1 - out * out)).at[1].mul(1.001))
+
+sine = jax.custom_jvp(jnp.sin)
+sine.defjvp(lambda primals, tangents: (sine(*primals), 1.001 * jnp.cos(*primals) * tangents[0]))
+
+
+@jax.custom_vjp
+def root(x):
+    return lax.while_loop(lambda s: s[1] < 9, lambda s: ((s[0] + x / s[0]) / 2, s[1] + 1), (x, 0))[
+        0
+    ]
+
+
+root.defvjp(lambda x: (root(x), root(x)), lambda z, g: (g / (2 * z),))
+
+# Functions with a wrong rule inside, and the row of the gradient that it spoils.
+AUTHORED = {
+    "fungrad.custom": (lambda x: tanh_with_one(x) ** 2, {1}),
+    "in a scan": (lambda x: lax.scan(lambda s, _: (tanh_with_one(s), s), x, None, 2)[0], {1}),
+    "in a checkpoint": (jax.checkpoint(lambda x: jnp.sin(jax.jit(tanh_with_one)(x))), {1}),
+    "jax.custom_jvp": (lambda x: sine(x) ** 2, {0, 1, 2}),
+    "beside what has a rule only": (lambda x: root(x) * tanh_with_one(x), {1}),
+}
+
+
+@pytest.mark.parametrize("name", AUTHORED)
+def test_no_rule_vouches_for_itself(name):
+    function, rows = AUTHORED[name]
+    (fault,) = heard(function, X, witness="reference").faults
+    assert fault.argument == "x"
+    assert fault.index[0] in rows
+
+
+def test_jaxs_own_rules_are_believed():
+    found = heard(lambda x: jax.nn.relu(x) + jnp.logaddexp(x, x), np.zeros(2), witness="reference")
+    assert found.findings == (), str(found)
+
+
 def test_a_kink_is_one_for_complex_steps_too():
     found = heard(lambda x: jnp.maximum(x, 0.0), np.array([-1.0, 0.0, 2.0]), witness="complex step")
     assert found, str(found)
@@ -76,6 +114,13 @@ def test_large_jacobians_are_compared_along_rows_and_columns():
         ruled(outer, one_wrong), x, witness="jacobian", check=fg.check.custom_vjp
     ).faults
     assert fault.argument == "x, along a random row and column"
+
+
+def test_a_jacobian_of_one_long_row_is_not_written_out():
+    found = heard(
+        lambda x: jnp.mean(x * x), np.random.default_rng(0).normal(size=600), witness="jacobian"
+    )
+    assert found.compared["jacobian"] == 16  # four rows by four columns
 
 
 def test_a_pullback_that_is_not_vec_g_times_its_jacobian_is_caught():
@@ -101,7 +146,7 @@ def test_what_jax_cannot_push_forward_is_not_called_wrong():
     written = ruled(tanh, lambda residuals, g: (g * (1 - jnp.tanh(residuals[0]) ** 2),))
     pushing = jax.custom_jvp(written)
     pushing.defjvp(lambda primals, tangents: jax.jvp(written, primals, tangents))
-    found = heard(pushing, X, witness="jacobian")
+    found = fg.check.function(pushing, reference=pushing, witnesses=["jacobian"])(X)
     assert found, str(found)
     assert "no forward mode" in found.silent["jacobian"][0]
 

@@ -21,7 +21,7 @@ from jax import numpy as jnp
 from fungrad import _jax
 from fungrad.check.arrays import Arrays, inner, is_complex, is_float, widest
 from fungrad.check.cases import Case
-from fungrad.check.differences import Slope, directions
+from fungrad.check.differences import Slope, directions, finite_of, without
 from fungrad.check.programs import Hand
 
 # So small that products of two imaginary parts are zero: O(h²) is nothing at all.
@@ -67,7 +67,8 @@ def complex_slopes(
     if any(is_complex(x) for x in (*points, *g)):
         raise NotAnalytic
     program = jax.make_jaxpr(case.function)(*points)
-    v = directions(points, which)
+    finite, is_finite = finite_of(gradients)
+    v, lost = without(directions(points, which), is_finite, which)
     h = _STEPS_OF[str(v[0].dtype)]
 
     def along(v):
@@ -79,8 +80,8 @@ def complex_slopes(
         want = jax.vmap(along)(v)
     except Exception as error:  # of any type: what is left real somewhere does not fit elsewhere
         raise NotAnalytic from error
-    got = jax.vmap(lambda d: inner(gradients, d))(v)
-    return Slope(got, want, jnp.zeros_like(want))
+    got = jax.vmap(lambda d: inner(finite, d))(v)
+    return Slope(got, want, jnp.where(lost, jnp.inf, 0.0))
 
 
 def _lift(x: Any) -> Any:

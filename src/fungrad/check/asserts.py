@@ -9,6 +9,7 @@ from fungrad.check.books import rule
 from fungrad.check.functions import custom_vjp, function
 from fungrad.check.verdict import Verdict
 from fungrad.rulebook import Rulebook
+from fungrad.selector import Selector
 
 
 def assert_vjp(
@@ -55,7 +56,7 @@ def assert_custom_vjp(
     _assert(custom_vjp(fun, **options)(*args))
 
 
-def assert_rule(name: str, **options: Any) -> None:
+def assert_rule(name: str | Selector, **options: Any) -> None:
     """Assert that a rule of a rulebook is right; the options are those of `fungrad.check.rule`.
 
     Raises:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 import jax
+from jax import numpy as jnp
 
 from fungrad.check.arrays import FORMATS, checked_formats, in_format, is_complex, is_float
 from fungrad.check.cases import Case, pull_by
@@ -19,58 +20,73 @@ from fungrad.check.functions import case_of
 from fungrad.check.judging import verdict_on
 from fungrad.check.nodes import SILENT, Node, node_of
 from fungrad.check.verdict import NO_EXAMPLE, BookVerdict, Verdict
+from fungrad.graph import trace
 from fungrad.rulebook import AnyRule, CallRule, Gap, Rule, Rulebook
 from fungrad.rules import default
+from fungrad.selector import Selector, at
 from fungrad.transforms import vjp
+
+Key = str | Selector
 
 
 def rule(
-    name: str,
+    name: Key,
     *,
+    example: tuple[Any, ...] | None = None,
     rules: Rulebook | None = None,
     dtypes: Sequence[str] = FORMATS,
     witnesses: Sequence[str] | None = None,
 ) -> Verdict:
     """Prove a rule of a rulebook, at all of its examples.
 
-    A rule that replaces another one is proven at the examples of that.
+    A rule that replaces another one is proven at the examples of that. A rule that `replace` put at
+    a selector, or at the name of a function, has none: it is proven, alone, by the gradients of a
+    function that meets it.
 
     Args:
-        name: the rule's primitive.
+        name: the rule's primitive; or what `replace` was given, a function's name or a selector.
+        example: such a function and arguments of it, `(function, *arguments)`.
         rules: the book that it is in; `None` is `fungrad.rules`.
         dtypes: the formats in which its examples are taken.
         witnesses: the names of those to hear; `None`: all.
 
     Raises:
         KeyError: the book has no such rule.
-        ValueError: the rule has no example, or there is no such witness or format.
+        LookupError: the example does not meet it.
+        TypeError: the example is no such tuple.
+        ValueError: the rule has no example, or none that runs, or there is no such witness or
+            format.
 
     >>> import fungrad as fg
+    >>> import jax.numpy as jnp
     >>> fg.check.rule("tanh", dtypes=["float32"], witnesses=["rounding"]).passed
     True
-    >>> wrong = fg.rules.replace({"tanh": lambda g, z, x: g * (1 - z)})
-    >>> fg.check.rule("tanh", rules=wrong, witnesses=["reference"]).faults[0].argument
-    'input 0'
+    >>> outer = fg.at(primitive="tanh", index=1)
+    >>> book = fg.rules.replace({outer: lambda g, z, x: g * (1 - z)})
+    >>> twice = (lambda x: jnp.tanh(jnp.tanh(x)), 0.5)
+    >>> fg.check.rule(outer, rules=book, example=twice, witnesses=["reference"]).faults[0].argument
+    'x'
     """
     book = default if rules is None else _checked_book("rules", rules)
     dtypes = checked_formats(dtypes)
-    if name not in book:
-        near = get_close_matches(name, [entry.primitive for entry in book])
-        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
-        raise KeyError(f"name: {book} has no rule of {name!r}{hint}")
-    if not isinstance(book[name], Gap) and _example_of(book[name]) is None:
+    _check_has("name", book, name)
+    if example is not None:
+        _check_meets(name, example)
+    elif not isinstance(book[name], Gap) and _example_of(book[name]) is None:
         raise ValueError(
-            f"the rule of {name!r} has no example; give it one, with example=, or prove a function "
-            "that meets it, with fungrad.check.function(fun, rules=book)"
+            f"the rule of {name!r} has no example; give it one, example=(function, *arguments), "
+            "of a function that meets it"
         )
     try:
-        cases, absent = cases_of(name, book, dtypes)
+        cases, absent = cases_of(name, book, dtypes, example)
     except Exception as error:  # of any type
-        if name not in default or _example_of(book[name]) is not default[name].example:
+        if name not in default or _example_of(book[name]) is not default[name].example or example:
             raise
         # Another version of JAX has the primitive, or a machine with more devices runs it.
         absent = {"example": (f"they do not run here ({_first_line(error)})",)}
         return Verdict(repr(name), silent=absent)
+    if example is not None and not cases:
+        raise ValueError(f"example: the function runs in none of the formats: {absent}")
     verdict = verdict_on(repr(name), cases, witnesses)
     return replace(verdict, silent={**verdict.silent, **absent})
 
@@ -78,17 +94,19 @@ def rule(
 def rulebook(
     book: Rulebook | None = None,
     *,
+    examples: Mapping[Key, tuple[Any, ...]] | None = None,
     dtypes: Sequence[str] = FORMATS,
     witnesses: Sequence[str] | None = None,
     progress: bool = False,
 ) -> BookVerdict:
     """Prove every rule of a rulebook that has an example; of a whole one this takes some minutes.
 
-    Replacements that a selector places have no example: prove a function that has such nodes, with
-    `fungrad.check.function(fun, rules=book)`.
+    Replacements at a selector, or at the name of a function, have none but what `examples` gives
+    them; without, the verdict says that they are not proven.
 
     Args:
         book: the book; `None` is `fungrad.rules`.
+        examples: for replacements, by their keys, `(function, *arguments)` that meets it.
         dtypes: the formats in which the examples are taken.
         witnesses: the names of those to hear; `None`: all.
         progress: whether to say each rule's verdict, in a line on standard error, as it falls.
@@ -97,7 +115,7 @@ def rulebook(
         The verdict, with that on each rule in `.rules`; as text it is a table, then the faults.
 
     Raises:
-        TypeError, ValueError: an argument is not what is described above.
+        KeyError, LookupError, TypeError, ValueError: an argument is not what is described above.
 
     >>> import fungrad as fg
     >>> from fungrad.rules import elementwise
@@ -106,21 +124,25 @@ def rulebook(
     (True, ['neg'])
     """
     book = default if book is None else _checked_book("book", book)
+    given = _checked_examples(book, examples)
     formats, start = checked_formats(dtypes), time.monotonic()
-    rules = [entry for entry in book if not isinstance(entry, Gap)]
-    proven = [entry.primitive for entry in rules if _example_of(entry) is not None]
-    each = {}
-    for name in proven:
-        each[name] = rule(name, rules=book, dtypes=formats, witnesses=witnesses)
-        if progress:
-            print(each[name].row, file=sys.stderr, flush=True)
+    named = [entry.primitive for entry in book if not isinstance(entry, Gap)]
+    keys = [*named, *(key for key in book.replaced if isinstance(key, Selector))]
+    each: dict[Key, Verdict] = {}
+    for key in keys:
+        if key in given or _example_of(book[key]) is not None:
+            options: Any = {"rules": book, "dtypes": formats, "witnesses": witnesses}
+            each[key] = rule(key, example=given.get(key), **options)
+            if progress:
+                print(each[key].row, file=sys.stderr, flush=True)
     verdicts = list(each.values())
     names = dict.fromkeys(name for verdict in verdicts for name in verdict.compared)
     silent: dict[str, tuple[str, ...]] = {}
     for verdict in verdicts:
         for name, why in verdict.silent.items():
             silent[name] = (*silent.get(name, ()), *(f"{verdict.subject}: {one}" for one in why))
-    unproven = [repr(entry.primitive) for entry in rules if entry.primitive not in proven]
+    unproven = [repr(key) for key in keys if key not in each]
+    unproven += [f"what {book.placement!r} places"] if book.placement else []
     return BookVerdict(
         repr(book),
         tuple(finding for verdict in verdicts for finding in verdict.findings),
@@ -138,8 +160,37 @@ def _checked_book(name: str, book: Any) -> Rulebook:
     return book
 
 
+def _check_has(argument: str, book: Rulebook, key: Any) -> None:
+    if not isinstance(key, Key) or key not in book:
+        near = get_close_matches(str(key), [entry.primitive for entry in book])
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise KeyError(f"{argument}: {book} has no rule of {key!r}{hint}")
+
+
+def _checked_examples(book: Rulebook, examples: Any) -> dict[Key, tuple[Any, ...]]:
+    if not isinstance(examples, Mapping | None):
+        raise TypeError(
+            f"examples must be a dictionary {{key: (function, *arguments)}}, got {examples!r}"
+        )
+    given = dict(examples or {})
+    for key, example in given.items():
+        _check_has("examples", book, key)
+        _check_meets(key, example)
+    return given
+
+
+def _check_meets(key: Key, example: Any) -> None:
+    if not isinstance(example, tuple) or not example or not callable(example[0]):
+        raise TypeError(
+            f"the example of {key!r} must be a tuple (function, *arguments), got {example!r}"
+        )
+    function, *arguments = example
+    where = key if isinstance(key, Selector) else at(primitive=key)
+    trace(function)(*arguments).find(where)  # raises a LookupError that says what is there
+
+
 def cases_of(
-    name: str, book: Rulebook, dtypes: Sequence[str]
+    name: Key, book: Rulebook, dtypes: Sequence[str], example: tuple[Any, ...] | None = None
 ) -> tuple[list[Case], dict[str, tuple[str, ...]]]:
     """The cases of a rule: its examples, in each of the formats that they exist in.
 
@@ -148,19 +199,35 @@ def cases_of(
     entry = book[name]
     if isinstance(entry, Gap):
         return [], {}
-    entry = replace(entry, example=_example_of(entry))
+    if example is None:
+        entry = replace(entry, example=_example_of(entry))
+        named = [key for key in book.replaced if isinstance(key, str)]
+        one = partial(_case, entry, book=book.only(*named))
+    else:
+        entry = replace(entry, primitive=name, example=lambda _: example)
+        one = partial(_of_program, entry, book=book.only(*{name} & book.replaced.keys()))
     found, absent = [], {}
     with jax.enable_x64(True):
-        for i, example in enumerate(examples(entry)):
-            for dtype in ("float64",) if example.kink else dtypes:
+        for i, drawn in enumerate(examples(entry)):
+            for dtype in _formats_of(drawn, dtypes):
                 try:
-                    case = _case(entry, example, dtype, book)
+                    case = one(_moved(drawn, dtype, example is not None), dtype=dtype)
                 except _Absent as why:
                     absent.setdefault(dtype, {})[str(why)] = None
                     continue
                 if case is not None:
                     found.append(replace(case, where=f"example {i}, {case.where}"))
     return found, {dtype: tuple(why) for dtype, why in absent.items()}
+
+
+def _formats_of(example: Example, dtypes: Sequence[str]) -> Sequence[str]:
+    """The formats in which an example is taken; no complex numbers have parts of 16 bits."""
+    if example.kink:
+        return ("float64",)
+    floats = [x for x in map(jnp.asarray, jax.tree.leaves(example.arguments)) if is_float(x)]
+    if not any(map(is_complex, floats)):
+        return dtypes
+    return [dtype for dtype in dtypes if dtype in ("float64", "float32")]
 
 
 class _Absent(Exception):
@@ -178,42 +245,48 @@ def _first_line(error: Exception) -> str:
 
 
 def _case(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case | None:
-    """The example's case in a format, `None` if there is nothing in it that has a gradient.
+    """The case of an example in a format; `None` if there is nothing in it that has a gradient.
 
     Raises:
-        _Absent: JAX cannot run the example in that format, or does so in other ways.
+        _Absent: JAX runs the example in that format in other ways.
     """
-    floats = [x for x in jax.tree.leaves(example.arguments) if is_float(x)]
-    if any(map(is_complex, floats)) and dtype not in ("float64", "float32"):
-        return None  # no complex numbers have such parts
-    moved = replace(example, arguments=in_format(example.arguments, dtype))
-    if dtype != "float64":
-        try:
-            jax.jit(moved.function).lower(*moved.arguments)
-        except Exception as error:  # of any type: it is JAX's
-            raise _Absent(_first_line(error)) from None
     if isinstance(entry, CallRule):
-        case = _of_program(entry, moved, book)
-        return replace(case, narrow=dtype != "float64" and case.exact is not None)
+        return _of_program(entry, example, dtype, book)
     assert isinstance(entry, Rule)
     try:
-        node = node_of(moved, entry.primitive)
+        node = node_of(example, entry.primitive)
     except LookupError:  # it stands inside of a call only, such as across a mesh
         if dtype != "float64":
             raise _Absent("another program, without the primitive") from None
-        return _of_program(entry, moved, book)
+        return _of_program(entry, example, dtype, book)
     low = _of_node(entry, node, example.kink, book)
     if dtype == "float64" or low is None:
         return low
-    wide = replace(example, arguments=in_format(moved.arguments, "float64"))
+    wide = replace(example, arguments=in_format(example.arguments, "float64"))
     exact = _of_node(entry, node_of(wide, entry.primitive), example.kink, book)
     return replace(low, exact=exact, narrow=True)
 
 
-def _of_program(entry: AnyRule, example: Example, book: Rulebook) -> Case:
+def _moved(example: Example, dtype: str, is_given: bool) -> Example:
+    """The example in a format.
+
+    Raises:
+        _Absent: JAX cannot run it there, nor need it.
+    """
+    moved = replace(example, arguments=in_format(example.arguments, dtype))
+    if dtype != "float64" or is_given:
+        try:
+            jax.jit(moved.function).lower(*moved.arguments)
+        except Exception as error:  # of any type: it is JAX's
+            raise _Absent(_first_line(error)) from None
+    return moved
+
+
+def _of_program(entry: AnyRule, example: Example, dtype: str, book: Rulebook) -> Case:
     """The case of a whole example."""
     case = case_of(example.function, example.arguments, partial(vjp, rules=book))
-    return replace(case, name=repr(entry.primitive), kink=example.kink)
+    narrow = dtype != "float64" and case.exact is not None
+    return replace(case, name=repr(entry.primitive), kink=example.kink, narrow=narrow)
 
 
 def _of_node(entry: Rule, node: Node, kink: bool, book: Rulebook) -> Case | None:

@@ -29,6 +29,8 @@ class Case:
         pull: (g, points, of=None) -> the gradients of all points, or of those at the places `of`;
             an entry of g that is `None` is a zero.
         reference: points -> the outputs, by a function that JAX differentiates.
+        is_stated: the user says that its gradients are meant, whatever the slopes are.
+        stops: the function holds values back from differentiation, by `stop_gradient`.
         exact: the same case in float64, where this one is in another format.
         granted: an eps that operations of this case may have, as the case has that it stands for.
         narrow: of this case only rounding is of interest; another one stands for the rest.
@@ -47,6 +49,8 @@ class Case:
     function: Callable[..., list[Any]]
     pull: Callable[..., list[Any]]
     reference: Callable[..., list[Any]] | None = None
+    is_stated: bool = False
+    stops: bool = False
     exact: Case | None = None
     granted: float = 0.0
     narrow: bool = False
@@ -82,6 +86,13 @@ class Case:
         with formats_of([*self.points, *self.g]):
             graph = jax.make_jaxpr(self.function)(*self.points)
         return max(float(jnp.finfo(dtype).eps) for dtype in formats(graph))
+
+    @cached_property
+    def is_undefined(self) -> bool:
+        """Whether an output is no number; where it is none, a gradient may be none as well."""
+        with jax.ensure_compile_time_eval(), formats_of([*self.points, *self.g]):
+            outputs = jax.jit(self.function)(*self.points)
+            return any(bool(jnp.isnan(z).any()) for z in outputs)
 
     @cached_property
     def runs(self) -> bool:

@@ -24,15 +24,18 @@ from fungrad.check.arrays import (
     flattened,
     inner,
     is_complex,
+    magnitudes,
     parts,
     random_like,
     scaled,
     widest,
 )
 from fungrad.check.cases import Case
+from fungrad.check.programs import held
 
 LARGEST = 2.0**-4  # the first step, relative to the size of an argument
 PROJECTIONS = 3  # random directions
+COARSE = 1e-2  # an error of slopes, relative to them, above which they say nothing
 _SCATTERS = 8  # three slopes scatter by less than their errors; so many times that is their error
 _CHUNK = 2**22  # how many numbers are moved at once
 
@@ -77,7 +80,9 @@ def directions(points: Arrays, which: Any) -> list[Any]:
     """
     wide = [widest(jnp.asarray(x)) for x in points]
     with jax.ensure_compile_time_eval():
-        some = np.stack([flattened(random_like(wide, seed)) for seed in range(PROJECTIONS)])
+        some = [random_like(wide, seed) for seed in range(PROJECTIONS)]
+        some[0] = magnitudes(some[0])  # a gradient given twice, to each side of a tie, shows there
+        some = np.stack([flattened(x) for x in some])
     xp: Any = np if isinstance(which, np.ndarray) else jnp  # constants need not be compiled
     entries = xp.arange(some.shape[1]) == which[:, None] - PROJECTIONS
     random = xp.asarray(some)[xp.minimum(which, PROJECTIONS - 1)]
@@ -94,29 +99,58 @@ def directions(points: Arrays, which: Any) -> list[Any]:
     return [scaled(jnp.asarray(fold(piece, x)), size) for piece, x, size in pieces]
 
 
+def finite_of(gradients: Arrays) -> tuple[list[Any], list[Any]]:
+    """The gradients with zeros for what is no finite number, and where they are finite."""
+    is_finite = [jnp.isfinite(x) for x in gradients]
+    pairs = zip(gradients, is_finite, strict=True)
+    return [jnp.where(known, x, jnp.zeros_like(x)) for x, known in pairs], is_finite
+
+
+def without(v: Arrays, is_finite: Arrays, which: Any) -> tuple[list[Any], Any]:
+    """Directions, random ones leaving the entries alone whose gradients are no finite numbers.
+
+    And which of the others go along such an entry.
+    """
+    random = jnp.asarray(which) < PROJECTIONS
+
+    def kept(d, known):
+        dropped = random.reshape(-1, *[1] * known.ndim) & ~known
+        return jnp.where(dropped, jnp.zeros_like(d), d)
+
+    v = [kept(d, known) for d, known in zip(v, is_finite, strict=True)]
+    pairs = zip(v, is_finite, strict=True)
+    lost = [jnp.any((d != 0) & ~known, axis=tuple(range(1, d.ndim))) for d, known in pairs]
+    return v, jnp.any(jnp.stack(lost), axis=0)
+
+
 def slopes(case: Case, g: Arrays, points: Arrays, gradients: Arrays, which: np.ndarray) -> Slope:
     """The slopes of Re g · f along directions, by the gradients and by differences."""
     steps = chain([*points, *g])
     near = _nearby(steps, case.eps <= max(map(eps_of, points)))
 
+    finite, is_finite = finite_of(gradients)
+
     def along(which):
-        v = directions(points, which)
+        v, lost = without(directions(points, which), is_finite, which)
         taken = np.concatenate([steps, near])
         moved, outputs = _along(case, points, v, np.stack([taken, -taken], 1))
         change = [_change(z[:, :, 0], z[:, :, 1]) for z in outputs]
         displaced = [widest(x[:, :, 0]) - widest(x[:, :, 1]) for x in moved]
         h = jnp.asarray(taken, float)
-        r = (_inner(g, change) - _inner(gradients, displaced)) / (2 * h)
+        r = (_inner(g, change) - _inner(finite, displaced)) / (2 * h)
         noise = sum(_noise(*each) for each in zip(g, outputs, change, strict=True)) / (2 * h)
         r, close, noise = r[:, : len(steps)], r[:, len(steps) :], noise[:, : len(steps)]
         better = (16 * r[:, 1:] - r[:, :-1]) / 15
         first, second, third = better[:, :-2], better[:, 1:-1], better[:, 2:]
         error = 2 * jnp.maximum(abs(first - second), abs(second - third)) + 2 * noise[:, 2:-1]
         value, error = _best(jnp.maximum(error, _departure(close, second)), second)
-        got = jax.vmap(lambda d: inner(gradients, d))(v)
-        is_known = jnp.isfinite(error) & jnp.isfinite(got)
+        got = jax.vmap(lambda d: inner(finite, d))(v)
+        # That a gradient is no number is a fault where the slope is one beyond doubt.
+        is_clear = (error <= COARSE * jnp.abs(value)) & (case.reference is None)
+        is_known = jnp.isfinite(error) & (~lost | is_clear)
         error = jnp.where(is_known, error + jnp.finfo(h.dtype).eps * jnp.abs(got), jnp.inf)
-        return Slope(got, got + jnp.where(is_known, value, 0.0), error)
+        want = got + jnp.where(is_known, value, 0.0)
+        return Slope(jnp.where(lost & is_clear, jnp.nan, got), want, error)
 
     return _in_chunks(along, which, case, len(steps))
 
@@ -176,10 +210,11 @@ def _along(case: Case, points: Arrays, v: Arrays, steps: np.ndarray) -> Any:
 
     moved = [move(jnp.asarray(x), d) for x, d in zip(points, v, strict=True)]
     one_by_one = [x.reshape(count * steps.size, *x.shape[3:]) for x in moved]
+    function = held(case.function, points) if case.stops else case.function
     try:
-        outputs = jax.vmap(case.function)(*one_by_one)
+        outputs = jax.vmap(function)(*one_by_one)
     except Exception:  # of any type: a callback need not be made for batches
-        outputs = lax.map(lambda x: case.function(*x), one_by_one)
+        outputs = lax.map(lambda x: function(*x), one_by_one)
     return moved, [z.reshape(count, *steps.shape, *z.shape[1:]) for z in outputs]
 
 

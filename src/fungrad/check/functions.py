@@ -14,8 +14,9 @@ from jax import numpy as jnp
 from fungrad import _arguments
 from fungrad.check.arrays import checked_formats, formats_of, in_format, is_float, random_like
 from fungrad.check.cases import Case, pull_by
+from fungrad.check.claims import QUICK
 from fungrad.check.judging import checked_witnesses, verdict_on
-from fungrad.check.programs import primitives, without_authored_rules
+from fungrad.check.programs import primitives, stops, without_authored_rules
 from fungrad.check.verdict import Verdict
 from fungrad.rulebook import Rulebook
 from fungrad.transforms import vjp
@@ -38,8 +39,8 @@ def function(
 
     Args:
         fun: a function of pytrees of arrays.
-        reference: a function with the same values that JAX differentiates; `None`: `fun` without
-            the rules of the `custom_vjp` functions in it.
+        reference: a function with the same values, whose gradients by JAX are those that `fun`
+            should have; `None`: `fun` without the rules that authors wrote in it.
         rules: the rulebook; `None` is `fungrad.rules`.
         dtypes: formats in which to repeat the check, besides those of the arguments.
         witnesses: the names of those to hear; `None`: all.
@@ -59,7 +60,8 @@ def function(
     def transform(f, *points):
         return vjp(f, *points, rules=rules)
 
-    return _checker(fun, transform, None, reference, dtypes, witnesses)
+    is_stated = reference is not None
+    return _checker(fun, transform, None, reference, is_stated, dtypes, witnesses)
 
 
 def custom_vjp(
@@ -73,8 +75,8 @@ def custom_vjp(
 
     Args:
         fun: the function.
-        reference: a function with the same values that JAX differentiates; `None`: the function
-            that `fun` decorates.
+        reference: a function with the same values, whose gradients by JAX are those that `fun`
+            should have; `None`: the function that `fun` decorates.
         dtypes: formats in which to repeat the check, besides those of the arguments.
         witnesses: the names of those to hear; `None`: all.
 
@@ -95,13 +97,14 @@ def custom_vjp(
     >>> verdict.passed, verdict.faults[0].argument, verdict.faults[0].got / verdict.faults[0].want
     (False, 'x', 1.5)
     """
-    plain = getattr(fun, "__wrapped__", None) if reference is None else reference
+    is_stated = reference is not None
+    plain = reference if is_stated else getattr(fun, "__wrapped__", None)
     if not callable(plain):
         raise TypeError(
             f"fun must be a custom_vjp, custom_jvp or fungrad.custom function, got {fun!r}; "
             "for another one give a reference, or use fungrad.check.function"
         )
-    return _checker(fun, jax.vjp, vjp, plain, dtypes, witnesses)
+    return _checker(fun, jax.vjp, vjp, plain, is_stated, dtypes, witnesses)
 
 
 def _checker(
@@ -109,6 +112,7 @@ def _checker(
     transform: Callable[..., Any],
     other: Callable[..., Any] | None,
     reference: Callable[..., Any] | None,
+    is_stated: bool,
     dtypes: Sequence[str],
     witnesses: Sequence[str] | None,
 ) -> Callable[..., Verdict]:
@@ -123,11 +127,11 @@ def _checker(
             )
 
     def check(*args: Any) -> Verdict:
-        cases = [case_of(fun, args, transform, reference, other)]
+        cases = [case_of(fun, args, transform, reference, other, is_stated)]
         for dtype in formats:
             with formats_of([np.zeros((), dtype)] if dtype == "float64" else []):
                 moved = in_format(jax.tree.map(_as_array, args), dtype)
-                case = case_of(fun, moved, transform, reference, other)
+                case = case_of(fun, moved, transform, reference, other, is_stated)
             cases.append(replace(case, narrow=case.exact is not None))
         return verdict_on(name, cases, witnesses)
 
@@ -140,6 +144,7 @@ def case_of(
     transform: Callable[..., Any],
     reference: Callable[..., Any] | None = None,
     other: Callable[..., Any] | None = None,
+    is_stated: bool = False,
 ) -> Case:
     """The case of a function at arguments, by `transform`, which is `jax.vjp` or the like."""
     named, tree = jax.tree_util.tree_flatten_with_path(tuple(args))
@@ -192,14 +197,25 @@ def case_of(
         where=where,
         paths=tuple(paths[i] for i in places),
         points=points,
-        g=random_like(outputs, seed=1),
+        g=_at_numbers(random_like(outputs, seed=1), flat, points),
         function=flat,
         pull=pull_by(transform, flat),
         engine=None if other is None else pull_by(other, flat),
         vjp=lambda *points: transform(flat, *points),
+        is_stated=is_stated,
+        stops=stops(jax.make_jaxpr(flat)(*points)),
     )
     case = _with_reference(case, known)
     return replace(case, exact=_exactly(case, known))
+
+
+def _at_numbers(g: list[Any], flat: Callable[..., list[Any]], points: list[Any]) -> list[Any]:
+    """Gradients at outputs, with zeros at those that are no numbers: they have no slope."""
+    try:
+        outputs = jax.device_get(jax.jit(flat, compiler_options=QUICK)(*points))
+    except Exception:  # of any type: the witnesses say that it does not run, or why
+        return g
+    return [np.where(np.isnan(z), np.zeros_like(x), x) for x, z in zip(g, outputs, strict=True)]
 
 
 def _check_reference(name: str, given: list[Any], due: list[Any]) -> None:
@@ -212,15 +228,16 @@ def _check_reference(name: str, given: list[Any], due: list[Any]) -> None:
 
 
 def _with_reference(case: Case, known: Callable[..., Any]) -> Case:
-    """The case with the reference, without its authors' rules if that can be, if JAX knows it."""
-    for candidate in (without_authored_rules(known), known):
-        found = replace(case, reference=candidate)
-        try:
-            jax.eval_shape(found.by_reference, list(case.g), list(case.points))
-            return found
-        except Exception:  # of any type: JAX cannot, as for a callback or a while loop
-            continue
-    return case
+    """The case with the reference if JAX can differentiate it, without its authors' rules.
+
+    But with them, if the user stated it.
+    """
+    found = replace(case, reference=known if case.is_stated else without_authored_rules(known))
+    try:
+        jax.eval_shape(found.by_reference, list(case.g), list(case.points))
+    except Exception:  # of any type: JAX cannot, as for a callback or a while loop
+        return case
+    return found
 
 
 def _exactly(case: Case, known: Callable[..., Any]) -> Case | None:

@@ -11,7 +11,7 @@ import numpy as np
 from fungrad.check.arrays import formats_of
 from fungrad.check.cases import Case
 from fungrad.check.claims import Disagreement, Raised, prove
-from fungrad.check.kinks import Judgement, judge
+from fungrad.check.kinks import GUILTY, Judgement, judge
 from fungrad.check.state import of_calls
 from fungrad.check.verdict import Finding, Verdict
 from fungrad.check.witnesses import WITNESSES, differences_everywhere
@@ -94,8 +94,9 @@ def _at_zeros(cases: Sequence[Case]) -> list[Finding]:
     found = []
     for failure in prove("zeros", WITNESSES["reference"], at).failed:
         if isinstance(failure, Disagreement):
-            last = [judged for judged in judge(failure) if judged[1].verdict == "fault"]
-            found += [_finding(failure, entry, 1) for entry, _ in last]
+            judged = judge(failure, until=("fault",))
+            faults = [entry for entry, judgement in judged if judgement.verdict == "fault"]
+            found += [_finding(failure, entry, 1) for entry in faults]
     return found
 
 
@@ -157,7 +158,7 @@ def _sorted_out(failure: Disagreement | Raised) -> Iterator[Finding]:
         return
     innocent: dict[str, list[tuple[int, Judgement]]] = {"kink": [], "right": []}
     for entry, judgement in judge(failure):
-        if judgement.verdict in ("fault", "doubt"):
+        if judgement.verdict in GUILTY:
             seen = sum(map(len, innocent.values()))
             yield _finding(failure, entry, len(failure.entries) - seen)
         else:

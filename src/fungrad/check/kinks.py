@@ -6,12 +6,13 @@ The gradient of an entry is
 - right, if it is the slope and the other witness is not: JAX's autodiff may give NaN, or the
   gradient of a branch that meets the function in one point only;
 - a fault if the slopes say so;
-- in doubt where differences are too coarse to tell, and then the other witness is believed.
+- in doubt where differences are too coarse to tell, and then the other witness is believed;
+- undefined if it is no finite number where the slopes differ: a fault at points that a user gave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import jax
@@ -19,27 +20,30 @@ import numpy as np
 
 from fungrad.check.arrays import formats_of, parts
 from fungrad.check.claims import Disagreement
-from fungrad.check.differences import PROJECTIONS, scales, sides
+from fungrad.check.differences import COARSE, PROJECTIONS, scales, sides
 
 _AT_ONCE = 256
-_COARSE = 1e-2  # an error of slopes, relative to them, above which they say nothing
 
 
 class Judgement(NamedTuple):
-    """What one-sided slopes say of an entry ("kink", "right", "fault", "doubt"), and the slopes."""
+    """What one-sided slopes say of an entry, one of `_SEVERITY`, and the slopes."""
 
     verdict: str
     low: float
     high: float
 
 
-def judge(wrong: Disagreement) -> Iterator[tuple[int, Judgement]]:
-    """The entries of a disagreement, each with a judgement, until the first fault or doubt."""
+_SEVERITY = ("right", "kink", "undefined", "doubt", "fault")
+GUILTY = ("undefined", "doubt", "fault")
+
+
+def judge(wrong: Disagreement, until: Collection[str] = GUILTY) -> Iterator[tuple[int, Judgement]]:
+    """The entries of a disagreement, each with a judgement, to the first of those in `until`."""
     for start in range(0, len(wrong.entries), _AT_ONCE):
         entries = wrong.entries[start : start + _AT_ONCE]
         for entry, judgement in zip(entries, _judgements(wrong, entries), strict=True):
             yield int(entry), judgement
-            if judgement.verdict in ("fault", "doubt"):
+            if judgement.verdict in until:
                 return
 
 
@@ -75,7 +79,7 @@ def _along_parts(x: np.ndarray, is_complex: bool) -> np.ndarray:
 
 
 def _severity(judgement: Judgement) -> int:
-    return ("right", "kink", "doubt", "fault").index(judgement.verdict)
+    return _SEVERITY.index(judgement.verdict)
 
 
 def _judge(
@@ -86,10 +90,11 @@ def _judge(
     def is_within(x):
         return low - margin <= x <= high + margin
 
-    if not error <= max(_COARSE * max(abs(low), abs(high)), coarse):
+    if not error <= max(COARSE * max(abs(low), abs(high)), coarse):
         verdict = "doubt"
     elif not is_within(got):
-        verdict = "fault"
+        differing = high - low > 2 * margin
+        verdict = "undefined" if differing and not np.isfinite(got) else "fault"
     elif high - low > 2 * margin:
         verdict = "kink"
     elif not is_within(want) or abs(got - want) <= tolerance:

@@ -18,7 +18,7 @@ from jax import numpy as jnp
 
 from fungrad import _jax
 from fungrad.check.arrays import eps_of, is_complex
-from fungrad.check.programs import Hand
+from fungrad.check.programs import Hand, primitives
 
 SAMPLES = 8
 _OFF = 8
@@ -61,22 +61,23 @@ _BY_LIBRARY = frozenset(
 def spread(graph: Any, inputs: Sequence[Any], coarsest: float) -> list[Any]:
     """How far each output of a program moves by rounding; zeros for those that are no floats.
 
-    Operations in formats with an eps above `coarsest` are granted that eps only.
+    Operations in formats with an eps above `coarsest` are granted that eps only. And how far it
+    moves when while loops that have converged go on: so far they are from their limit.
     """
-    results = _run(graph, inputs, None, coarsest)
+    results = Hand(_jax.bind).outputs(graph, inputs)
 
-    def moved(sample):
-        found = _run(graph, inputs, sample, coarsest)
+    def by(hand):
+        found = hand.outputs(graph, inputs)
         return [_distance(x, y) for x, y in zip(found, results, strict=True)]
 
-    return [x.max(0) for x in lax.map(moved, jnp.arange(1, SAMPLES + 1, dtype="uint32"))]
+    def moved(sample):
+        seed = _mixed(np.uint32(0), sample)
+        return by(_Rounding(seed, coarsest, iter(range(1, 10**9))).hand)
 
-
-def _run(graph: Any, inputs: Sequence[Any], sample: Any, coarsest: float) -> list[Any]:
-    if sample is None:
-        return Hand(_jax.bind).outputs(graph, inputs)
-    seed = _mixed(np.uint32(0), sample)
-    return _Rounding(seed, coarsest, iter(range(1, 10**9))).hand.outputs(graph, inputs)
+    moves = [x.max(0) for x in lax.map(moved, jnp.arange(1, SAMPLES + 1, dtype="uint32"))]
+    if "while" not in primitives(graph):
+        return moves
+    return list(map(jnp.maximum, moves, by(Hand(_jax.bind, goes_on=True))))
 
 
 @dataclass(frozen=True)

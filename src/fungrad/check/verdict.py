@@ -83,6 +83,9 @@ def _number(x: Any) -> str:
 
 
 NO_EXAMPLE = "examples"
+_PROVE = """\
+  It needs a function that meets it, with arguments: examples={key: (function, *arguments)}; or
+  prove that function, by fungrad.check.assert_vjp(function, *arguments, rules=book)."""
 
 
 @dataclass(frozen=True)
@@ -154,26 +157,33 @@ class BookVerdict(Verdict):
     """What all witnesses found of a rulebook; true if no rule has a fault.
 
     Attributes:
-        rules: the verdict on each rule, by the name of its primitive.
+        rules: the verdict on each rule, by the name of its primitive, or its key in `replace`.
         formats: the formats in which the examples were taken.
         seconds: how long that took.
     """
 
-    rules: Mapping[str, Verdict] = field(default_factory=dict)
+    rules: Mapping[Any, Verdict] = field(default_factory=dict)
     formats: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """The rules that have no example, and so are not proven."""
+        return tuple(self.silent.get(NO_EXAMPLE, ()))
 
     def __str__(self) -> str:
         wrong = [repr(name) for name, verdict in self.rules.items() if not verdict]
         count = f"{len(wrong)} of {len(self.rules)} rules wrong: {', '.join(wrong)}"
         head = "✗ " + count if wrong else f"✓ all {len(self.rules)} rules right"
         asked = f"{sum(self.compared.values()):,} numbers in {', '.join(self.formats)}"
-        unproven = self.silent.get(NO_EXAMPLE, ())
+        unproven = self.unproven
         lines = [
             *(verdict.row for verdict in self.rules.values()),
             *map(str, self.faults),
-            *(f"· without an example, and so unproven: {one}" for one in unproven),
-            f"{head}; {asked}, {self.seconds:.0f} s",
+            *(f"? not proven: {one}" for one in unproven),
+            *[_PROVE] * bool(unproven),
+            f"{head}{f', {len(unproven)} not proven' * bool(unproven)}; {asked}, "
+            f"{self.seconds:.0f} s",
         ]
         return "\n".join(lines)
 

@@ -35,13 +35,13 @@ from fungrad.check.arrays import (
 )
 from fungrad.check.cases import Case
 from fungrad.check.claims import Claim, Silence, Witness
-from fungrad.check.differences import PROJECTIONS, scales, slopes
+from fungrad.check.differences import PROJECTIONS, finite_of, scales, slopes
 
 Said = list[Claim | Silence]
 
 _SIXTEEN_BITS = 1e-4  # the eps of wider formats is below
 _FEW = 64  # entries up to which differences are taken one by one beside another witness
-_JACOBIAN = 2**16  # entries up to which a Jacobian is written out
+_SIDE = 512  # rows, and columns, up to which a Jacobian is written out
 _ROWS = 4  # random rows, and random columns, that stand for a larger one
 
 
@@ -62,14 +62,13 @@ def differences(case: Case, g: Arrays, points: Arrays) -> Said:
     """
     if case.kink or not sum(map(parts, points)):
         return []
-    found = slopes(case, g, points, case.pull(g, points), _chosen(case, points))
-    return _along(found, points)
+    return _along(_slopes(slopes, case, g, points, _chosen(case, points)), points)
 
 
 def differences_everywhere(case: Case, g: Arrays, points: Arrays) -> Said:
     """Every entry of every gradient is the slope along that entry."""
     every = np.arange(PROJECTIONS + sum(map(parts, points)))
-    return _along(slopes(case, g, points, case.pull(g, points), every), points)
+    return _along(_slopes(slopes, case, g, points, every), points)
 
 
 def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
@@ -80,10 +79,18 @@ def complex_step(case: Case, g: Arrays, points: Arrays) -> Said:
     if case.kink or case.eps > _SIXTEEN_BITS or not sum(map(parts, points)):
         return []
     try:
-        found = complex_slopes(case, g, points, case.pull(g, points), _chosen(case, points))
+        return _along(_slopes(complex_slopes, case, g, points, _chosen(case, points)), points)
     except NotAnalytic:
         return []
-    return _along(found, points)
+
+
+def _slopes(by: Any, case: Case, g: Arrays, points: Arrays, which: np.ndarray) -> Any:
+    """Slopes by the gradient and by `by`; the former may be as far off as a stated reference's."""
+    found = by(case, g, points, case.pull(g, points), which)
+    if not case.is_stated or case.reference is None:
+        return found
+    theirs = by(case, g, points, case.by_reference(g, points), which)
+    return found._replace(error=found.error + _finite(jnp.abs(theirs.got - theirs.want)))
 
 
 def _chosen(case: Case, points: Arrays) -> np.ndarray:
@@ -115,7 +122,7 @@ def _entries(found: Any, points: Arrays) -> list[Any]:
 def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
     """The pullback's Jacobian, row by row, is that of JAX's forward mode, column by column.
 
-    And the pullback of g is vec(g) times it. Of a Jacobian of more than 65,536 entries, the
+    And the pullback of g is vec(g) times it. Of a Jacobian of more than 512 rows or columns, the
     products with random rows and columns are compared.
     """
     columns, rows = sum(map(parts, points)), sum(map(parts, g))
@@ -123,7 +130,7 @@ def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
         return []
     if case.reference is None:
         return [_NO_REFERENCE]
-    is_large = rows * columns > _JACOBIAN
+    is_large = max(rows, columns) > _SIDE
     left = _vectors(g, _ROWS) if is_large else np.eye(rows)
     of_each = [_vectors([x], _ROWS) if is_large else np.eye(parts(x)) for x in points]
     right = _block_diagonal(of_each)
@@ -134,15 +141,26 @@ def jacobian(case: Case, g: Arrays, points: Arrays) -> Said:
         pushed = _for_each(push, right).T  # J · right
     except Exception as error:  # of any type: a custom_vjp inside has no forward mode
         return [Silence(f"JAX has no forward mode of it ({type(error).__name__})")]
+    whole = case.pull(g, points)
+    is_finite = jnp.isfinite(flattened([widest(x) for x in whole]))  # elsewhere 0 · ∞ is in rows
     pulled = _for_each(partial(_pull, case, g, points), left)  # left · J
+    pulled = jnp.where(is_finite, pulled, 0.0)
     ends = np.cumsum([len(x) for x in of_each])[:-1]
-    got, want = (jnp.split(x, ends, axis=1) for x in (pulled @ right.T, left @ pushed))
     if is_large:
         paths = tuple(f"{path}, along a random row and column" for path in case.paths)
-        return [Claim(got, want, paths=paths)]
+        got, want = (jnp.split(x, ends, axis=1) for x in (pulled @ right.T, left @ pushed))
+        return [Claim(got, _known(want, got), paths=paths)]
+    pushed = jnp.where(is_finite, pushed, 0.0)
+    got, want = (jnp.split(x, ends, axis=1) for x in (pulled, pushed))
     row = flattened([widest(x) for x in conjugates(g)])
     product = conjugates(folded(row @ pulled, [widest(x) for x in points]))
-    return [Claim(got, want, rows=True), Claim(case.pull(g, points), product)]
+    whole, _ = finite_of(whole)
+    return [Claim(got, _known(want, got), rows=True), Claim(whole, product)]
+
+
+def _known(want: Arrays, got: Arrays) -> list[Any]:
+    """What is wanted; where it is ∞ − ∞ or 0 · ∞, and so no number, what was got."""
+    return [jnp.where(jnp.isnan(x), y, x) for x, y in zip(want, got, strict=True)]
 
 
 def _primitives(graph: Any) -> Iterator[str]:
@@ -203,7 +221,8 @@ def linearity(case: Case, g: Arrays, points: Arrays) -> Said:
     zero = [
         jnp.where(jnp.isfinite(x), z, jnp.zeros_like(z)) for x, z in zip(first, zero, strict=True)
     ]
-    return [Claim(case.pull(mixed, points), want), Claim(zero, [jnp.zeros_like(x) for x in points])]
+    got = case.pull(mixed, points)
+    return [Claim(got, _known(want, got)), Claim(zero, [jnp.zeros_like(x) for x in points])]
 
 
 def second_order(case: Case, g: Arrays, points: Arrays) -> Said:
