@@ -137,11 +137,12 @@ def test_the_price_of_a_byte():
 
 def test_within_one_program_a_share_of_a_call_is_paid():
     sine, moved = equation_of(lax.sin, x), equation_of(lambda x: lax.rev(x, (0,)), x)
-    assert Effort().price_of(sine, apart=False) == 64 * 35 + SHARE
-    assert Effort().price_of(moved, apart=False) == 4 * 35
+    assert Effort().price_of(sine, SHARE) == 64 * 35 + SHARE
+    assert Effort().price_of(moved, SHARE) == 4 * 35
+    assert Effort().price_of(moved, NEVER) == 4 * 35
     both = equation_of(jax.jit(lambda x: lax.sin(x + x)), x)
-    assert Effort().price_of(both, apart=False) == 68 * 35 + 2 * SHARE
-    assert Effort(NEVER).price_of(sine, apart=False) == 0
+    assert Effort().price_of(both, SHARE) == 68 * 35 + 2 * SHARE
+    assert Effort(NEVER).price_of(sine, SHARE) == 0
 
 
 def test_where_nothing_counts_but_bytes_operations_are_free():

@@ -36,6 +36,13 @@ SHARE = 1e4
 """Operations. The part of an operation that is fused with others in their call, and in the time to
 compile it: what takes a few hundred bytes is kept. In a loop to keep it is a call as well."""
 
+SMALL = 0.02
+"""Nor is an operation compiled twice for what takes less than this part of what an operation of the
+program leaves for the backward pass on average: there would be little memory to it."""
+
+LITTLE = 0.04
+"""If no more than this part of all that the backward pass reads is spared, nothing is repeated."""
+
 NEVER = math.inf
 
 
@@ -65,12 +72,13 @@ class Effort(NamedTuple):
         """In operations. A value that both halves have need not be copied to be kept."""
         return (PRICE if apart else PRICE / 2) * (self.thrift if self.thrift < NEVER else 1.0)
 
-    def price_of(self, equation: Any, apart: bool = True) -> float:
-        """To do it again, in operations."""
+    def price_of(self, equation: Any, share: float = 0.0) -> float:
+        """To do it again, in operations; `share` for each that is started."""
         price = operations(equation, self.dear)
         if self.thrift == NEVER and price < NEVER:
             return 0.0
-        return price if apart else price + SHARE * _started(equation)
+        count = started(equation)
+        return price + share * count if count else price
 
 
 def _each(operations: float, names: str) -> dict[str, float]:
@@ -160,10 +168,10 @@ def moves(equation: Any) -> bool:
     return equation.primitive.name in _LAYOUT or equation.primitive.name in _MOVING
 
 
-def _started(equation: Any) -> int:
+def started(equation: Any) -> int:
     """How many operations are started."""
     if equation.primitive.name in _CALLS:
-        return sum(map(_started, _inside(equation)))
+        return sum(map(started, _inside(equation)))
     return int(not moves(equation))
 
 

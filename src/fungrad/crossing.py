@@ -35,6 +35,8 @@ def cheapest(
 ) -> set[Any]:
     """The values that cross the minimum cut.
 
+    Where the halves are one program and to repeat would spare little, all is kept.
+
     A loop that keeps more than `costs.LARGE` bytes pays twice for each of them, and so keeps what
     is worth it. As far as that leaves room, others are let in at the usual price, from the end of
     the forward pass on: the nearer to its end a value is made, the sooner it is done with.
@@ -49,6 +51,8 @@ def cheapest(
     """
     network = _Network(joint, ahead, after, at_hand, stacked, effort, apart)
     kept = network.crossing()
+    if network.spares_little(kept):
+        return network.crossing(share=costs.NEVER)
     room = costs.LARGE / effort.steps
     if effort.steps == 1 or costs.bytes_of_all(kept) <= room:
         return kept
@@ -64,6 +68,10 @@ class _Network:
     def __init__(self, joint, ahead, after, at_hand, stacked, effort: Effort, apart: bool):
         self.joint, self.ahead, self.after, self.effort = joint, ahead, after, effort
         self.apart, self.price = apart, effort.price_of_byte(apart)
+        later = joint.needed([*joint.gradients, *joint.read_by(after)]) - ahead
+        read = {v for v in joint.read_by(later) if not isinstance(v, _jax.Literal)}
+        made = (v for i in ahead for v in joint.equations[i].outvars)
+        self.read = costs.bytes_of_all(read.intersection(made))
         self.at_hand = {v for i in at_hand for v in joint.equations[i].outvars}
         dear = zip(joint.inputs, stacked, strict=False)
         self.dear = {v for v, s in dear if s and v is not None}
@@ -76,9 +84,25 @@ class _Network:
         else:
             self.free = set() if apart else checkpoints(joint, ahead, effort.parts)
 
-    def crossing(self, dearness: float = 1.0, let_in: Container[Any] = ()) -> set[Any]:
+    def spares_little(self, kept: set[Any]) -> bool:
+        """Whether what is kept is almost as much as the backward half reads."""
+        usual = not self.apart and self.effort.thrift == 1.0
+        return usual and costs.bytes_of_all(kept) > (1 - costs.LITTLE) * self.read
+
+    def _share(self) -> float:
+        """What it costs to start an operation again, besides the operation."""
+        if self.apart:
+            return 0.0
+        count = sum(costs.started(self.joint.equations[i]) for i in self.ahead)
+        small = costs.SMALL * self.read / max(count, 1)
+        return max(costs.SHARE, Effort().price_of_byte(self.apart) * small)
+
+    def crossing(
+        self, dearness: float = 1.0, let_in: Container[Any] = (), share: float | None = None
+    ) -> set[Any]:
         """What crosses if a byte is so many times dearer, but for the values that are let in."""
         self.dearness, self.let_in = dearness, let_in
+        self.share = self._share() if share is None else share
         self.nodes: dict[Any, int] = {SOURCE: SOURCE, SINK: SINK}
         self.edges: dict[tuple[int, int], float] = {}
         self.waiting: list[int] = []
@@ -130,7 +154,7 @@ class _Network:
         equation = self.joint.equations[i]
         if not self.in_memory.isdisjoint(equation.outvars):
             return costs.NEVER
-        return self.effort.price_of(equation, self.apart)
+        return self.effort.price_of(equation, self.share)
 
     def _of_products(self) -> set[Any]:
         """What products of the forward half make, and what those of the backward half read."""

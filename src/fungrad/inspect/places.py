@@ -166,6 +166,12 @@ def repeated(level: Level) -> Iterator[tuple[Level, Any, list[Any]]]:
             yield from repeated(inner)
 
 
+def read_again(level: Level) -> set[Any]:
+    """What the equations at this level read that do something again."""
+    again = [v for e in level.graph.jaxpr.eqns if _is_again(e) for v in e.invars]
+    return {v for v in again if not isinstance(v, _jax.Literal)}
+
+
 def with_nothing_repeated(graph: Any) -> Any:
     """A graph that does not tell what is repeated in it: a gradient inside of it may say so."""
     return _out_of_scope(graph) if _says_so(graph) else graph

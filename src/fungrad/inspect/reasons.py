@@ -12,7 +12,7 @@ from fungrad.inspect.places import Level, Made
 _APART = ("scan", "cond", "while")
 
 
-def why_kept(made: Made, save: Any, kept: set[Any], is_operand: bool) -> str:
+def why_kept(made: Made, save: Any, kept: set[Any], is_operand: bool, is_read_again: bool) -> str:
     """Why a value crosses the cut.
 
     Args:
@@ -20,6 +20,7 @@ def why_kept(made: Made, save: Any, kept: set[Any], is_operand: bool) -> str:
         save: what the outermost cut goes by.
         kept: the variables of all that is kept.
         is_operand: whether a product, or a call, of the backward half reads it.
+        is_read_again: whether something that is repeated does.
     """
     if made.carried:
         return "what the loop carries, before each step"
@@ -38,9 +39,11 @@ def why_kept(made: Made, save: Any, kept: set[Any], is_operand: bool) -> str:
     if never:
         return _never(never[0])
     keeping = effort.price_of_byte(apart) * costs.bytes_of(made.variable.aval)
-    if again < keeping or effort.thrift == costs.NEVER:
+    if again >= keeping and effort.thrift < costs.NEVER:
+        return _compared(again, keeping, made.variable)
+    if is_read_again or apart:
         return "what is repeated is computed from it"
-    return _compared(again, keeping, made.variable)
+    return "to repeat it would spare too little"
 
 
 def _to_repeat(made: Made, given: set[Any], effort: Effort) -> tuple[float, list[Any]]:

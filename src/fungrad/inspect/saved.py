@@ -22,7 +22,7 @@ from fungrad.crossing import operands_of
 from fungrad.graph import Node
 from fungrad.inspect import by_jax, reasons
 from fungrad.inspect.arguments import named_leaves
-from fungrad.inspect.places import Level, Made, made, repeated, with_nothing_repeated
+from fungrad.inspect.places import Level, Made, made, read_again, repeated, with_nothing_repeated
 from fungrad.inspect.tables import in_columns, in_markdown, readable
 from fungrad.passes import Settings
 from fungrad.pullback import settings_of
@@ -200,6 +200,7 @@ def _kept(cut: saving.Cut, settings: Settings) -> Iterator[SavedValue]:
     crossing = forward.outvars[len(forward.outvars) - size :]
     arriving = backward.invars[len(cut.free) :][:size]
     operands = operands_of(backward.eqns, Level(cut.backward).producer)
+    again = read_again(Level(cut.backward))
     places = {}  # two variables may stand for one value
     for variable, arrives in zip(crossing, arriving, strict=True):
         place = made(top, variable)
@@ -207,7 +208,7 @@ def _kept(cut: saving.Cut, settings: Settings) -> Iterator[SavedValue]:
             places.setdefault(place.key, (place, variable, arrives))
     kept = {v for place, *_ in places.values() for v in (place.variable, *crossing)}
     for place, variable, arrives in places.values():
-        why = reasons.why_kept(place, settings.save, kept, arrives in operands)
+        why = reasons.why_kept(place, settings.save, kept, arrives in operands, arrives in again)
         yield _value("kept", why, variable.aval, place)
 
 
