@@ -187,7 +187,7 @@ def _unsaid(equation: Any) -> Any:
     if _jax.subgraphs(equation):
         equation = _jax.with_subgraphs(equation, _out_of_scope)
     source = equation.source_info
-    kept = tuple(x for x in source.name_stack.stack if getattr(x, "name", None) != AGAIN)
+    kept = tuple(x for x in source.name_stack.stack if not _is_of_again(x))
     stack = type(source.name_stack)(kept)
     return equation.replace(source_info=source.replace(name_stack=stack))
 
@@ -198,7 +198,12 @@ def _says_so(graph: Any) -> bool:
 
 
 def _is_again(equation: Any) -> bool:
-    return AGAIN in _jax.scope_of(equation).split("/")
+    return any(map(_is_of_again, equation.source_info.name_stack.stack))
+
+
+def _is_of_again(part: Any) -> bool:
+    """Whether a part of a scope, a name or a transformation, says that something is repeated."""
+    return getattr(part, "name", None) == AGAIN
 
 
 def _chain(level: Level, variable: Any) -> list[Any]:
