@@ -21,20 +21,20 @@ from benchmarks.results import JAX, NAMING_POLICIES, NOTHING, OURS, POLICIES, Ou
 SHORTEST = 10e-3
 """Seconds that one sample takes at least: what is faster is called several times for each."""
 
-Builder = Callable[[float], Callable[..., Any]]
+Builder = Callable[..., Callable[..., Any]]
 
 
 def contenders(program: Program) -> dict[str, Builder]:
-    """What builds each contender's gradient of so many times the loss, a new function each time."""
+    """What builds each contender's gradient of `factor` times the loss, a new function each time."""
     theirs = program.of_known_length or program.loss
     found = {
-        OURS: lambda factor: fg.grad(_times(factor, program.loss(plain))),
-        NOTHING: lambda factor: fg.grad(_times(factor, program.loss(plain)), save="nothing"),
-        JAX: lambda factor: jax.grad(_times(factor, theirs(plain))),
+        OURS: lambda factor=1.0: fg.grad(_times(factor, program.loss(plain))),
+        NOTHING: lambda factor=1.0: fg.grad(_times(factor, program.loss(plain)), save="nothing"),
+        JAX: lambda factor=1.0: jax.grad(_times(factor, theirs(plain))),
     }
     if not program.eager:
         for name, wrap in policies(program.names).items():
-            found[name] = lambda factor, wrap=wrap: jax.grad(_times(factor, theirs(wrap)))
+            found[name] = lambda factor=1.0, wrap=wrap: jax.grad(_times(factor, theirs(wrap)))
     return found
 
 
@@ -70,7 +70,7 @@ def measure(
     """
     outcomes = {name: Outcome() for name in builders}
     if program.eager:
-        ready = {name: build(1.0) for name, build in builders.items()}
+        ready = {name: build() for name, build in builders.items()}
     else:
         ready = _compiled(program, builders, outcomes, traces, compiles, cold)
     ready = _agreeing(program, ready, outcomes)
