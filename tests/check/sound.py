@@ -29,6 +29,14 @@ def _relu_one_at_zero(residuals, g):
     return (jnp.where(residuals[0] >= 0, g, jnp.zeros_like(g)),)
 
 
+@jax.custom_jvp
+def _slope_one_at_zero(x):
+    return jax.nn.relu(x)
+
+
+_slope_one_at_zero.defjvp(lambda x, t: (jax.nn.relu(*x), jnp.where(x[0] >= 0, t[0], 0 * t[0])))
+
+
 def _logsumexp_backward(residuals, g):
     x, z = residuals
     return (g * jnp.exp(x - z),)
@@ -118,6 +126,11 @@ RIGHT = {
         ruled(jax.nn.relu, _relu_one_at_zero),
         (jnp.asarray([-1.0, 0.0, 2.0], "float32"),),
         {},
+    ),
+    "a kink of the gradient": (
+        ruled(lambda x: jax.nn.relu(x) ** 2, lambda res, g: (2 * g * _slope_one_at_zero(*res),)),
+        (jnp.asarray([-1.0, 0.0, 2.0], "float32"),),
+        {"witnesses": ["second order"]},
     ),
     "sums that cancel": (
         ruled(lambda x: jax.nn.logsumexp(x), _logsumexp_backward, _logsumexp_forward),

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jax import numpy as jnp
 
-from fungrad.check.arrays import Arrays, formats_of, magnitudes, random_like, scaled, widest
+from fungrad.check.arrays import Arrays, formats_of, inner, magnitudes, random_like, scaled, widest
 from fungrad.check.programs import formats
 
 
@@ -126,6 +126,20 @@ class Case:
             zero, once, twice = (f(*(scaled(x, k) for x in at)) for k in range(3))
             of_each = zip(*(map(widest, z) for z in (zero, once, twice)), strict=True)
             return all(np.allclose(c + a, b + b, rtol=1e-3, atol=1e-3) for a, b, c in of_each)
+
+    @property
+    def weights(self) -> list[Any]:
+        """The random weights w by which the gradients are summed for their own gradient."""
+        return random_like(self.points, seed=3)
+
+    def of_gradients(self) -> Case:
+        """The case of the function Re Σ w · pull(g, x), whose slopes are second derivatives."""
+
+        def total(*points):
+            return [inner(self.weights, self.pull(self.g, points))]
+
+        with formats_of([*self.points, *self.g]):
+            return replace(self, function=total, g=[jnp.ones(())])
 
     def moved(self) -> Case:
         """The case at points nearby, which are at no kink by chance."""

@@ -43,8 +43,9 @@ class Claim:
     Attributes:
         paths: what each array is about; `None`: the arguments of the case, in order.
         rows: the leading axis of each array counts the rows of a Jacobian.
-        about: "entries": each entry is a gradient at the case's g, or "directions": each is a
-            slope along one of the random directions; then a kink may explain it.
+        about: "entries": each entry is a gradient at the case's g, "directions": each is a slope
+            along one of the random directions, or "second order": each is a gradient of the
+            gradients; then a kink may explain it.
     """
 
     got: Arrays

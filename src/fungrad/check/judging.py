@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -156,6 +157,8 @@ def _sorted_out(failure: Disagreement | Raised) -> Iterator[Finding]:
     if not failure.about or failure.case.kink:
         yield _finding(failure, int(failure.entries[0]), len(failure.entries))
         return
+    if failure.about == "second order":
+        failure = replace(failure, case=failure.case.of_gradients(), about="entries")
     innocent: dict[str, list[tuple[int, Judgement]]] = {"kink": [], "right": []}
     for entry, judgement in judge(failure):
         if judgement.verdict in GUILTY:

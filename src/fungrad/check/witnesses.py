@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -232,11 +231,10 @@ def second_order(case: Case, g: Arrays, points: Arrays) -> Said:
     """
     if case.kink:
         return []
-    w = random_like(points, seed=3)
 
     def gradients(pull):
         def total(g, points):
-            return inner(w, pull(g, points))
+            return inner(case.weights, pull(g, points))
 
         by_g, by_points = jax.grad(total, argnums=(0, 1))(list(g), list(points))
         return [*by_g, *by_points]
@@ -253,15 +251,13 @@ def second_order(case: Case, g: Arrays, points: Arrays) -> Said:
             raise  # a rule is differentiable where JAX's is; a function's pullback need not be
         return [Silence(f"the gradient has none of its own ({type(error).__name__})")]
     if want is not None:
-        names = [f"the gradient at output {k}" for k in range(len(g))]
-        paths = (*names, *(f"{path}, in second order" for path in case.paths))
-        return [Claim(got, want, paths=paths)]
-
-    def again(*points):
-        return [inner(w, case.pull(g, points))]
-
-    once = replace(case, function=again)
-    found = slopes(once, [jnp.ones(())], points, got[len(g) :], np.arange(1))
+        n = len(g)
+        names = tuple(f"the gradient at output {k}" for k in range(n))
+        paths = tuple(f"{path}, in second order" for path in case.paths)
+        of_points = Claim(got[n:], want[n:], paths=paths, about="second order")
+        return [Claim(got[:n], want[:n], paths=names), of_points]
+    once = case.of_gradients()
+    found = slopes(once, once.g, points, got[len(g) :], np.arange(1))
     return [Claim([found.got], [found.want], [found.error], paths=("second order",))]
 
 
