@@ -15,7 +15,6 @@ from fungrad.passes import Settings
 
 _IN_PARTS = {"operands": True, "parts": 4}
 LADDER = (
-    Effort(0.5),  # where there is room, a little time for more memory than is usual
     Effort(),
     Effort(operands=True),
     Effort(4.0, operands=True, parts=16),
