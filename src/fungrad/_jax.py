@@ -12,6 +12,7 @@ import functools
 import importlib
 import itertools
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -109,27 +110,19 @@ check_output_dtype = api._check_output_dtype_revderiv
 check_scalar = api._check_scalar
 check_cotangents = api._vjp_check_ct_avals
 
-CHOLESKY_READS_LOWER_HALF = jax.__version_info__ >= (0, 11)
-"""Whether JAX's gradient of cholesky lies on the half that is read; before, it lay on both."""
-
 
 # --- Types -------------------------------------------------------------------------------
 
 
-def canonical(value: Any) -> Any:
-    """`value` as JAX's transforms see it: Python scalars become weakly typed arrays."""
-    return value if isinstance(value, core.Tracer) else dtypes.canonicalize_value(value)
+canonical: Callable[[Any], Any] = dtypes.canonicalize_value
+"""A value as JAX's operations see it: Python scalars become weakly typed arrays."""
+type_of: Callable[[Any], Any] = core.typeof
 
 
 def argument(value: Any) -> Any:
     """An argument of a transform, `canonical`; what is no array is refused."""
     dispatch.check_arg(value)
     return canonical(value)
-
-
-def as_array(value: Any) -> Any:
-    """A Python scalar as an array, weakly typed as scalars are; an array as it is."""
-    return jax.numpy.asarray(value) if isinstance(value, int | float | complex) else value
 
 
 def is_tracer(value: Any) -> bool:
@@ -147,10 +140,6 @@ def is_reading() -> bool:
 def is_concrete(value: Any) -> bool:
     """Whether the value is known now: no tracer, or one that knows what it stands for."""
     return core.to_concrete_value(value) is not None
-
-
-def type_of(value: Any) -> Any:
-    return core.typeof(value)
 
 
 def type_or_struct(value: Any) -> Any:
@@ -185,11 +174,6 @@ def is_reference_type(aval: Any) -> bool:
 
 def gradient_type(aval: Any) -> Any:
     return aval.to_ct_aval()
-
-
-def is_of_type(value: Any, aval: Any) -> bool:
-    """Whether `value` may stand where the type `aval` is due (weak types do not matter)."""
-    return core.typecompat(core.typeof(value), aval)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,11 +216,6 @@ def zeros_at(value: Any) -> Any:
     return zeros(value.aval if isinstance(value, Unknown) else core.typeof(value))
 
 
-def gradient_reference(aval: Any) -> Any:
-    """A reference to the gradient, zero so far, at the value that a reference refers to."""
-    return jax.new_ref(zeros(aval.inner_aval), memory_space=aval.memory_space)
-
-
 def with_weakness_of(g: Any, aval: Any) -> Any:
     """The gradient at a weakly typed input (a Python scalar) is weakly typed too."""
     if not aval.weak_type or core.typeof(g).weak_type:
@@ -245,28 +224,8 @@ def with_weakness_of(g: Any, aval: Any) -> Any:
 
 
 NotNeeded = api.NotNeeded  # in a VJP, an argument that the backward pass does not read
-DontWant = api.DontWant
-
-
-def deliver(goal: Any, g: Any) -> Any:
-    """Hand a gradient to whoever asked for it: as it is, into a reference, or not at all."""
-    if isinstance(goal, api.GradValue) or getattr(g, "dtype", None) == jax.dtypes.float0:
-        return g
-    if isinstance(goal, DontWant):
-        return api.DidntWant()
-    if not is_reference(goal):
-        raise TypeError(
-            "with_refs takes a reference (jax.new_ref), jax.ad.GradValue() or jax.ad.DontWant() "
-            f"per array of the primals, got {goal!r}"
-        )
-    if g is not None:  # else it is there already
-        jax.ref.addupdate(goal, (), g)
-    return api.GradRef()
-
-
-def one(value: Any) -> Any:
-    """The gradient of a scalar output at itself."""
-    return lax_internal._one_vjp(value)
+one = lax_internal._one_vjp  # the gradient of a scalar output at itself
+add = ad_util.add_jaxvals
 
 
 def sharding_of(aval: Any, axes: Sequence[int | None] | None = None) -> Any:
@@ -307,10 +266,6 @@ def varying_as(value: Any, aval: Any) -> Any:
     return core.pvary(value, tuple(varying)) if varying else value
 
 
-def add(g: Any, h: Any) -> Any:
-    return ad_util.add_jaxvals(g, h)
-
-
 # --- Graphs ------------------------------------------------------------------------------
 
 
@@ -332,43 +287,69 @@ def trace_at(
     As under `jax.grad`, which runs a function rather than reads it: values that are concrete stay
     so, and what is computed from them is evaluated when Python asks for it, or with `run` at once.
     """
-    if values and not any(is_concrete(x) or is_reference(x) for x in values):
-        return trace(fun, [core.typeof(x) for x in values], name)
     info = lu.DebugInfo("fungrad", name, None, None)
     tracing = (_TraceThatRuns if run else _TraceAtValues)(info, parent_trace=core.trace_ctx.trace)
+    tracing.around = None
+    tracing.concrete = not values or any(is_concrete(x) or is_reference(x) for x in values)
     with core.ensure_no_leaks(tracing), source_info_util.reset_name_stack(), pe.TracebackScope():
         here = source_info_util.current()
         inputs = [tracing.new_arg(core.typeof(x), here) for x in values]
         tracing.known = {x.val: value for x, value in zip(inputs, values, strict=True)}
         with core.set_current_trace(tracing):
             outputs = fun(*inputs)
-        found = [tracing.to_jaxpr_tracer(x, here) for x in outputs]
+        found = [tracing.to_jaxpr_tracer(canonical(x), here) for x in outputs]
         jaxpr, consts = tracing.frame.to_jaxpr(tracing, found, info, here)
         del inputs, outputs, found, tracing  # whoever still holds a tracer is told so
     return ClosedJaxpr(jaxpr, consts)
 
 
 class _TraceAtValues(pe.DynamicJaxprTrace):
-    """Reads a graph, and evaluates as much of it as Python code asks the values of."""
+    """Reads a graph, and evaluates as much of it as Python code asks the values of.
 
-    __slots__ = ("known",)
+    Afterwards `around` holds values that its tracers stand for, for rules that close over them.
+    """
+
+    __slots__ = ("around", "concrete", "known")
+
+    def invalidate(self) -> None:
+        self.around: Any = {}
+        self._invalidated = True
+        self.frame.tracing_eqns = list(map(weakref.ref, self.frame.tracing_eqns))
 
     def var_to_tracer(self, *arguments: Any) -> Any:
-        tracer = super().var_to_tracer(*arguments)
-        tracer.__class__ = _TracerAtValue
-        return tracer
+        return _at_value(super().var_to_tracer(*arguments))
 
     def new_arg(self, *arguments: Any) -> Any:
-        tracer = super().new_arg(*arguments)
-        tracer.__class__ = _TracerAtValue
-        return tracer
+        return _at_value(super().new_arg(*arguments))
+
+    def _new_const(self, *arguments: Any) -> Any:
+        return _at_value(super()._new_const(*arguments))
+
+    def value_around(self, tracer: Any) -> Any:
+        """What a tracer of the graph that has been read stands for, made again outside of it."""
+        if isinstance(tracer.val, Literal):
+            return tracer.val.val
+        if tracer.val not in self.around:
+            frame: Any = self.frame
+            whole = ClosedJaxpr(*frame.to_jaxpr(self, [tracer], frame.debug_info, None))
+            variables, outputs, equations = without_dead_code(whole)
+            held = {**self.known, **frame.constvar_to_val}
+            inputs = {v: held[v] for v in variables if v is not None}
+            graph = graph_of(list(inputs), outputs, equations, {}, frame.debug_info)
+            moved = [v not in frame.constvar_to_val and is_differentiable(v.aval) for v in inputs]
+            depends = any(moved) and any(ad.jvp_jaxpr(graph, moved, False)[1])
+            if depends or any(map(is_effectful, equations)):
+                return tracer  # which JAX refuses, as it is not valid any more
+            with core.set_current_trace(self.parent_trace):
+                (self.around[tracer.val],) = evaluate(graph, list(inputs.values()))
+        return canonical(self.around[tracer.val])  # its graph may have been read, too
 
     def value_of(self, tracer: Any) -> Any:
         """The concrete value at a tracer; `None` if it has none, or if an effect makes it."""
         constant = self.get_const(tracer)
         if constant is None and tracer.val not in self.known:
             self.known[tracer.val] = None
-            if tracer.parent is not None and not tracer.parent.effects:
+            if self.concrete and tracer.parent is not None and not tracer.parent.effects:
                 self._evaluate(tracer.parent)
         return core.to_concrete_value(self.known[tracer.val] if constant is None else constant)
 
@@ -380,6 +361,7 @@ class _TraceAtValues(pe.DynamicJaxprTrace):
             self.known.update(zip(equation.outvars, outputs, strict=True))
 
     def process_custom_jvp_call(self, primitive, fun, jvp, tracers, /, **params):
+        fun = _batched_as_its_tangent(fun, jvp)
         fun, jvp = (self._at_values(f, tracers, 1) for f in (fun, jvp))
         return super().process_custom_jvp_call(primitive, fun, jvp, tracers, **params)
 
@@ -427,6 +409,10 @@ class _TracerAtValue(pe.DynamicJaxprTracer):
 
     _trace: _TraceAtValues
 
+    def full_lower(self) -> Any:
+        value = _known_around(self)
+        return super().full_lower() if value is self else value
+
     def to_concrete_value(self) -> Any:
         return self._trace.value_of(self)
 
@@ -440,6 +426,54 @@ class _TracerAtValue(pe.DynamicJaxprTracer):
         constant = self._trace.get_const(self)
         value = self._trace.known.get(self.val) if constant is None else constant
         return self if value is None else core.get_referent(value)
+
+
+def _at_value(tracer: Any) -> Any:
+    tracer.__class__ = _TracerAtValue
+    return tracer
+
+
+def _known_around(tracer: Any) -> Any:
+    """The tracer; the value that it stands for, once its graph has been read."""
+    trace = tracer._trace
+    return tracer if trace.around is None else trace.value_around(tracer)
+
+
+def _in_its_vmap(tracer: Any) -> Any:
+    """The tracer; if its `jax.vmap` is over, and a rule is read in that again, one of now."""
+    trace, ended = core.trace_ctx.trace, tracer._trace
+    if ended.is_valid():
+        return tracer
+    while trace is not None and getattr(trace, "tag", None) is not ended.tag:
+        trace = getattr(trace, "parent_trace", None)
+    return tracer if trace is None else batching.BatchTracer(trace, tracer.val, tracer.batch_dim)
+
+
+# Every operation makes its operands canonical first.
+dtypes.canonicalize_value_handlers[_TracerAtValue] = _known_around
+dtypes.canonicalize_value_handlers[batching.BatchTracer] = _in_its_vmap
+
+
+def _batched_as_its_tangent(fun: Any, jvp: Any) -> Any:
+    """Under `jax.vmap` the function has a value for each example if its tangent has."""
+    tags = [any(isinstance(x, core.TraceTag) for x in own) for _, own in fun.transforms]
+    pairs = zip(fun.stores, jvp.stores, tags, strict=False)
+    levels = [(own, of_tangent) for own, of_tangent, is_of_vmap in pairs if is_of_vmap]
+
+    def read(*inputs):
+        outputs = _call_again(fun, inputs)
+        if any(None in own.val for own, _ in levels):
+            tangents = [tangent_zero(core.typeof(x), symbolic=False) for x in inputs]
+            with contextlib.suppress(Exception):  # the author's, who will hear of it in time
+                outputs = _call_again(jvp, [*inputs, *tangents])[: len(outputs)]
+                for own, of_tangent in levels:
+                    own.reset()
+                    own.store(of_tangent.val)
+            for store in filter(None, jvp.stores):
+                store.reset()
+        return outputs
+
+    return lu.wrap_init(read, debug_info=fun.debug_info) if levels else fun
 
 
 def _call_again(fun: Any, arguments: Sequence[Any]) -> Any:
@@ -532,8 +566,7 @@ def without_dead_code(graph: Any) -> tuple[list[Any], list[Any], list[Any]]:
 
 def policy_saves(policy: Callable[..., Any], equation: Any) -> bool:
     """Whether a policy of `jax.checkpoint` lets the outputs of an equation be saved."""
-    avals = [variable.aval for variable in equation.invars]
-    answer = policy(equation.primitive, *avals, **equation.params)
+    answer = policy(equation.primitive, *(v.aval for v in equation.invars), **equation.params)
     return pe.ensure_enum(answer) is not pe.Recompute
 
 
@@ -644,12 +677,6 @@ def _place_of(equation: Any) -> tuple[Any, Any]:
     return traceback, source_info_util.current_name_stack() + source.name_stack
 
 
-def in_scope(equation: Any, name: str) -> Any:
-    """The equation in another `jax.named_scope`, which profiles show."""
-    source = equation.source_info
-    return equation.replace(source_info=source.replace(name_stack=source.name_stack.extend(name)))
-
-
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     """The equation's outputs for other inputs."""
     primitive, trace = equation.primitive, core.trace_ctx.trace
@@ -688,28 +715,8 @@ def differentiated_by_jax() -> set[str]:
 
 def subgraphs(equation: Any) -> list[Any]:
     """The graphs that an equation holds, in the order of its parameters."""
-    found = []
-    for value in equation.params.values():
-        for entry in value if isinstance(value, tuple | list) else (value,):
-            if is_graph(entry):
-                found.append(close(entry))
-    return found
-
-
-def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
-    """The equation with each graph that it holds changed, and the effects that are left."""
-
-    def changed(value):
-        if isinstance(value, tuple | list):
-            entries = map(changed, value) if any(map(is_graph, value)) else value
-            return getattr(value, "_make", type(value))(entries)
-        opened = is_graph(value) and not hasattr(value, "consts")
-        graph = change(close(value)) if is_graph(value) else value
-        return graph.jaxpr if opened else graph
-
-    new = equation.replace(params={k: changed(v) for k, v in equation.params.items()})
-    kinds = {type(effect) for graph in subgraphs(new) for effect in graph.jaxpr.effects}
-    return new.replace(effects={e for e in equation.effects if type(e) in kinds})
+    values = [x if isinstance(x, tuple | list) else (x,) for x in equation.params.values()]
+    return [close(x) for value in values for x in value if is_graph(x)]
 
 
 def is_graph(value: Any) -> bool:
@@ -781,8 +788,8 @@ def call_jit(
 
 def call(graph: Any, inputs: Sequence[Any]) -> list[Any]:
     """Emit a call of another graph, which stays one until XLA sees it."""
-    primitive = core.closed_call_p
-    return primitive.bind(*inputs, **primitive.get_bind_params({"call_jaxpr": graph}))
+    primitive, (graph, closed_over) = core.closed_call_p, open_constants(graph)
+    return primitive.bind(*closed_over, *inputs, **primitive.get_bind_params({"call_jaxpr": graph}))
 
 
 class ScanOperands(NamedTuple):
@@ -815,6 +822,8 @@ def stacked_type(aval: Any, length: int) -> Any:
 
 def call_scan(params: dict[str, Any], graph: Any, operands: ScanOperands, reverse: bool):
     """Emit a scan of another body; returns the last carry and the stacked outputs, in one list."""
+    graph, closed_over = open_constants(graph)
+    operands = operands._replace(consts=[*closed_over, *operands.consts])
     counts = [len(group) for group in operands]
     outputs = len(graph.jaxpr.outvars) - counts[1]
     if flattree is None:
@@ -890,12 +899,6 @@ for _primitive, _lower in ((arrival_p, _lower_arrival), (awaiting_p, _lower_awai
     ad.deflinear2(_primitive, lambda g, x, *, place: [g])
     batching.defvectorized(_primitive)
     mlir.register_lowering(_primitive, _lower, cacheable=False)
-
-
-def waiting_equation(primitive: Any, variable: Any, place: int, like: Any) -> Any:
-    """An equation of one of these, in the scope of another equation."""
-    changed = {"primitive": primitive, "params": {"place": place}, "effects": core.no_effects}
-    return like.replace(invars=[variable], outvars=[core.Var(variable.aval)], **changed)
 
 
 # --- Calls of all devices of a mesh --------------------------------------------------------
@@ -987,9 +990,7 @@ def _subfunctions(equation: Any) -> tuple[Any, ...]:
 
 def tangent_zero(aval: Any, symbolic: bool) -> Any:
     tangent = aval.to_tangent_aval()
-    if symbolic:
-        return ad_util.SymbolicZero(tangent)
-    return ad.instantiate_zeros(ad_util.Zero(tangent))
+    return ad_util.SymbolicZero(tangent) if symbolic else zeros_of(tangent)
 
 
 def _is_nonzero(value: Any) -> bool:

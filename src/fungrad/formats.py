@@ -11,8 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from jax import lax
+from jax import numpy as jnp
 
 from fungrad import _jax
+
+
+def as_array(value: Any) -> Any:
+    """A Python scalar as an array, weakly typed as scalars are; an array as it is."""
+    return jnp.asarray(value) if isinstance(value, int | float | complex) else value
 
 
 def foreign(variables: Sequence[Any], g: Sequence[Any]) -> tuple[Any, Any] | None:

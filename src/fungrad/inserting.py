@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jax import numpy as jnp
 
-from fungrad import _jax, editing
+from fungrad import _jax, editing, formats
 from fungrad.graph import Node
 
 
@@ -103,7 +103,7 @@ def _fitted(node: Node, x: Any, aval: Any, steps: tuple[Any, ...]) -> Any:
             f"the value for node {node.label!r} has shape {list(np.shape(x))}; expected {due}"
         )
     try:
-        x = _jax.as_array(_jax.argument(x))
+        x = formats.as_array(_jax.argument(x))
     except TypeError as error:
         raise TypeError(
             f"what replaces node {node.label!r} must be an array or a function, got {x!r}"

@@ -281,7 +281,7 @@ def backward(
         with by, _jax.place_of(step.equation):
             for variable in step.references:
                 if variable not in gradients:
-                    gradients[variable] = _jax.gradient_reference(variable.aval)
+                    gradients[variable] = gradient_reference(variable.aval)
             own = [gradients[variable] for variable in step.references]
             takes = zip(step.equation.invars, step.active, strict=True)
             asked = tuple([a and v not in passive for v, a in takes])
@@ -296,6 +296,11 @@ def backward(
                     _accumulate(gradients, variable, answer)
     kept = [v for v, a in zip(graph.jaxpr.invars, active, strict=True) if a]
     return [None if v in mutable else gradients.get(v) for v in kept]
+
+
+def gradient_reference(aval: Any) -> Any:
+    """A reference to the gradient, zero so far, at the value that a reference refers to."""
+    return jax.new_ref(_jax.zeros(aval.inner_aval), memory_space=aval.memory_space)
 
 
 def _accumulate(gradients: dict[Any, Any], variable: Any, g: Any) -> None:

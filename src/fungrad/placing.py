@@ -43,6 +43,22 @@ def carrying(equation: Any, rule: Any) -> Any:
     return equation.replace(ctx=settings if rule is None else _Carrier(settings, rule))
 
 
+def with_subgraphs(equation: Any, change: Callable[[Any], Any]) -> Any:
+    """The equation with each graph that it holds changed, and the effects that are left."""
+
+    def changed(value):
+        if isinstance(value, tuple | list):
+            entries = map(changed, value) if any(map(_jax.is_graph, value)) else value
+            return getattr(value, "_make", type(value))(entries)
+        opened = _jax.is_graph(value) and not hasattr(value, "consts")
+        graph = change(_jax.close(value)) if _jax.is_graph(value) else value
+        return graph.jaxpr if opened else graph
+
+    new = equation.replace(params={k: changed(v) for k, v in equation.params.items()})
+    kinds = {type(effect) for graph in _jax.subgraphs(new) for effect in graph.jaxpr.effects}
+    return new.replace(effects={e for e in equation.effects if type(e) in kinds})
+
+
 @_jax.cached_by_graph
 def placed(graph: Any, choices: Choices) -> Any:
     """The graph whose equations carry the rules that were chosen, and no others."""
@@ -57,7 +73,7 @@ def placed(graph: Any, choices: Choices) -> Any:
         changed = [placed(*each) for each in pairs]
         if not all(map(operator.is_, changed, graphs)):
             given, effects = iter(changed), equation.effects
-            equation = _jax.with_subgraphs(equation, lambda _, given=given: next(given))
+            equation = with_subgraphs(equation, lambda _, given=given: next(given))
             equation = equation.replace(effects=effects)
         equations.append(equation)
     same = all(map(operator.is_, equations, graph.jaxpr.eqns))

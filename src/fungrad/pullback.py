@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.ref
 import numpy as np
+from jax import ad  # pyright: ignore[reportPrivateImportUsage]
 from jax.tree_util import (
     register_pytree_node_class,
     tree_flatten,
@@ -19,7 +21,7 @@ from jax.tree_util import (
     tree_unflatten,
 )
 
-from fungrad import _jax, budget, passes, saving
+from fungrad import _jax, budget, formats, passes, saving
 from fungrad.passes import Settings
 from fungrad.rulebook import Rulebook
 from fungrad.rules import default
@@ -103,11 +105,11 @@ class VJP:
                 "unexpected tree structure: with_refs, of the result of vjp applied to "
                 f"{self.program.name}, takes one entry per array of the primals, {due}, got {tree}"
             )
-        asked = [not isinstance(goal, _jax.DontWant) for goal in goals]
+        asked = [not isinstance(goal, ad.DontWant) for goal in goals]
 
         def into_refs(*g):
             gradients = self._gradients(g, asked, goals)
-            return tree_unflatten(due, list(map(_jax.deliver, goals, gradients)))
+            return tree_unflatten(due, list(map(_deliver, goals, gradients)))
 
         return into_refs
 
@@ -131,6 +133,22 @@ class VJP:
     def tree_unflatten(cls, program, children):
         """The pullback with other arrays."""
         return cls(program, *children)
+
+
+def _deliver(goal: Any, g: Any) -> Any:
+    """Hand a gradient to whoever asked for it: as it is, into a reference, or not at all."""
+    if isinstance(goal, ad.GradValue) or getattr(g, "dtype", None) == jax.dtypes.float0:
+        return g
+    if isinstance(goal, ad.DontWant):
+        return ad.DidntWant()
+    if not _jax.is_reference(goal):
+        raise TypeError(
+            "with_refs takes a reference (jax.new_ref), jax.ad.GradValue() or jax.ad.DontWant() "
+            f"per array of the primals, got {goal!r}"
+        )
+    if g is not None:  # else it is there already
+        jax.ref.addupdate(goal, (), g)
+    return ad.GradRef()
 
 
 def pullback_of(
@@ -283,7 +301,7 @@ class _Pullback:
         leaves = [_jax.canonical(leaf) for leaf in leaves]
         _jax.check_cotangents(leaves, self.outputs[: len(leaves)])
         arriving = [
-            _jax.as_array(leaf) if _jax.is_differentiable(aval) else None
+            formats.as_array(leaf) if _jax.is_differentiable(aval) else None
             for leaf, aval in zip(leaves, self.outputs, strict=False)
         ]
         aux = [None] * (len(self.outputs) - len(leaves))
@@ -302,7 +320,7 @@ class _Pullback:
     def _held(self, i: int, asked: Sequence[bool], goals: Sequence[Any] | None) -> Any:
         """The reference to the gradient at what leaf i refers to."""
         if not asked[i]:
-            return _jax.gradient_reference(self.types[i])
+            return passes.gradient_reference(self.types[i])
         if goals is None or not _jax.is_reference(goals[i]):
             raise ValueError(
                 f"leaf {i} of the primals, a {self.types[i]}, is Ref-typed, so its gradient must "

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from jax.extend.core import Var
+
 from fungrad import _jax, costs
 from fungrad.joint import Joint, renamed
 
@@ -40,9 +42,9 @@ def in_time(joint: Joint, behind: set[int], repeated: set[int], after: set[int])
         g = _last_arrival(joint, part, segments, after) if known else None
         if g is not None:
             like = joint.equations[again[0]]
-            arrival = _jax.waiting_equation(_jax.arrival_p, arrived.get(g, g), place, like)
+            arrival = _waiting(_jax.arrival_p, arrived.get(g, g), place, like)
             arrived[g] = arrival.outvars[0]
-            held = [_jax.waiting_equation(_jax.awaiting_p, v, place, like) for v in known]
+            held = [_waiting(_jax.awaiting_p, v, place, like) for v in known]
             awaiting.update((e.invars[0], e.outvars[0]) for e in held)
             done += [arrival, *held]
         for i in part:
@@ -50,6 +52,12 @@ def in_time(joint: Joint, behind: set[int], repeated: set[int], after: set[int])
             equation = joint.equations[i]
             done.append(equation.replace(invars=[renamed(v, names) for v in equation.invars]))
     return done
+
+
+def _waiting(primitive: Any, variable: Any, place: int, like: Any) -> Any:
+    """An equation of a primitive that waits, in the scope of another equation."""
+    changed = {"primitive": primitive, "params": {"place": place}, "effects": set()}
+    return like.replace(invars=[variable], outvars=[Var(variable.aval)], **changed)
 
 
 def _of_inputs(joint: Joint, repeated: set[int]) -> set[int]:

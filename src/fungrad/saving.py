@@ -175,7 +175,7 @@ def _cut(
     first = [joint.equations[i] for i in sorted(ahead)]
     repeated = {i for i in ahead & behind if _is_dear(joint.equations[i])}
     for i in repeated:
-        joint.equations[i] = _jax.in_scope(joint.equations[i], "rematted_computation")
+        joint.equations[i] = _in_scope(joint.equations[i], "rematted_computation")
     if tied is None:
         second = [joint.equations[i] for i in sorted(behind)]
     else:
@@ -216,6 +216,12 @@ def _cut(
         bool(repeated),
         tied is not None,
     )
+
+
+def _in_scope(equation: Any, name: str) -> Any:
+    """The equation in another `jax.named_scope`, which profiles show."""
+    source = equation.source_info
+    return equation.replace(source_info=source.replace(name_stack=source.name_stack.extend(name)))
 
 
 def _reads(equations: Sequence[Any], outputs: Sequence[Any]) -> set[Any]:

@@ -98,6 +98,11 @@ class At:
         return own or (f"{instead.jacobian} (of the rule that is replaced)" if instead else "")
 
     def _mend(self, error: Exception | None) -> str:
+        if isinstance(error, jax.errors.UnexpectedTracerError):
+            return (
+                "a rule may close over what is not differentiated and no effect makes; make the "
+                "value an argument of the function, or close over jax.lax.stop_gradient of it"
+            )
         if isinstance(error, jax.errors.JAXTypeError):
             return (
                 "values are not known while a gradient is traced: choose by jnp.where or lax.cond "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from fungrad import _jax
+from fungrad import _jax, placing
 from fungrad.graph import Node
 
 AGAIN = "rematted_computation"
@@ -185,7 +185,7 @@ def _out_of_scope(graph: Any) -> Any:
 def _unsaid(equation: Any) -> Any:
     """The equation out of the scope of what is repeated, and all inside of it."""
     if _jax.subgraphs(equation):
-        equation = _jax.with_subgraphs(equation, _out_of_scope)
+        equation = placing.with_subgraphs(equation, _out_of_scope)
     source = equation.source_info
     kept = tuple(x for x in source.name_stack.stack if not _is_of_again(x))
     stack = type(source.name_stack)(kept)

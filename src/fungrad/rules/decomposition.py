@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from functools import partial
 
+import jax
 from jax import lax
 from jax.lax.linalg import triangular_solve
 
-from fungrad import _jax
 from fungrad.rulebook import no_gradient, rule
 from fungrad.rules.matrices import (
     adjoint,
@@ -40,6 +40,10 @@ def _positive(x):
     return dot(x, adjoint(x)) + identity(x)
 
 
+# Where JAX's gradient lies: on the half that is read; before JAX 0.11, on both.
+_READS_LOWER_HALF = jax.__version_info__ >= (0, 11)
+
+
 @rule(
     "cholesky",
     example=lambda draw: [
@@ -56,7 +60,7 @@ def cholesky(g, z, a):
     h = triangular_solve(factor, h, left_side=True, lower=True, transpose_a=True)
     h = triangular_solve(factor, h, lower=True, conjugate_a=True)
     # A = Aᴴ moves in both halves, but only its lower half is read.
-    return lower_half(h + adjoint(h)) if _jax.CHOLESKY_READS_LOWER_HALF else h
+    return lower_half(h + adjoint(h)) if _READS_LOWER_HALF else h
 
 
 # --- P A = L U --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fungrad import _jax
+from fungrad import _jax, placing
 
 
 def without_prints(graph: Any) -> Any:
@@ -13,7 +13,7 @@ def without_prints(graph: Any) -> Any:
         return graph
     jaxpr = graph.jaxpr
     left = [e for e in jaxpr.eqns if e.outvars or not e.effects or _uses_reference(e)]
-    left = [_jax.with_subgraphs(e, without_prints) if _jax.subgraphs(e) else e for e in left]
+    left = [placing.with_subgraphs(e, without_prints) if _jax.subgraphs(e) else e for e in left]
     constants = dict(zip(jaxpr.constvars, graph.consts, strict=True))
     return _jax.graph_of(jaxpr.invars, jaxpr.outvars, left, constants, jaxpr.debug_info)
 

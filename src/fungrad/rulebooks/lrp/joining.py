@@ -110,7 +110,7 @@ def _entered(equation: Any, view: View, settings: Settings, stabilizer: float) -
     pairs = zip(graphs, masks, strict=True)
     ready = iter([joined(g, mask, settings.rules, stabilizer) for g, mask in pairs])
     effects = equation.effects
-    return _jax.with_subgraphs(equation, lambda _: next(ready)).replace(effects=effects)
+    return placing.with_subgraphs(equation, lambda _: next(ready)).replace(effects=effects)
 
 
 def _in_one_call(equations: list[Any], region: Region, graph: Any) -> list[Any]:
