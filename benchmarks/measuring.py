@@ -25,7 +25,7 @@ Builder = Callable[..., Callable[..., Any]]
 
 
 def contenders(program: Program) -> dict[str, Builder]:
-    """What builds each contender's gradient of `factor` times the loss, a new function each time."""
+    """What builds each contender's gradient of `factor` times the loss, anew at each call."""
     theirs = program.of_known_length or program.loss
     found = {
         OURS: lambda factor=1.0: fg.grad(_times(factor, program.loss(plain))),

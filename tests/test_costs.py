@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from jax import lax
+from jax import numpy as jnp
 from jax.experimental import io_callback
 
 import fungrad as fg
@@ -164,3 +165,31 @@ def test_the_table_is_complete():
     assert names <= known.keys()
     elementwise = {name for name, entry in known.items() if getattr(entry, "broadcasts", False)}
     assert elementwise - names == set(SPECIAL.split())
+
+
+def table(depth, columns):
+    """What is kept and repeated of y = x V and y + 1, besides so many layers of 512 columns."""
+
+    def function(x, W, V):
+        y = x @ V
+        beside = jnp.sum(jnp.sin(y) + jnp.square(y + 1))
+        for _ in range(depth):
+            x = jnp.tanh(x @ W)
+        return beside + jnp.sum(x)
+
+    shapes = (64, 512), (512, 512), (512, columns)
+    return fg.saved(function)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+
+
+def test_what_is_small_beside_the_others_is_not_repeated():
+    assert [value.operations for value in table(3, columns=512).repeated] == [("add",)]
+    assert table(3, columns=4).repeated == []
+    assert table(0, columns=4).repeated
+
+
+def test_nothing_is_repeated_where_that_would_spare_little():
+    """One array of 128 columns beside forty of 512: less than 1 %."""
+    assert table(3, columns=128).repeated
+    deep = table(40, columns=128)
+    assert deep.repeated == []
+    assert "to repeat it would spare too little" in {value.why for value in deep.kept}

@@ -381,28 +381,3 @@ def test_operands_are_looked_for_behind_rearrangements():
     found = operands_of(graph.jaxpr.eqns, makers)
     names = {makers[v].primitive.name for v in found if v in makers}
     assert names == {"transpose", "sin", "cos"}
-
-
-def repeats(depth, columns):
-    """Whether y + 1 is added again to y = x V, besides so many layers of 512 columns."""
-
-    def function(x, W, V):
-        y = x @ V
-        beside = jnp.sum(jnp.sin(y) + jnp.square(y + 1))
-        for _ in range(depth):
-            x = jnp.tanh(x @ W)
-        return beside + jnp.sum(x)
-
-    return top_cut(function, array(64, 512), array(512, 512), array(512, columns)).repeats
-
-
-def test_what_is_small_beside_the_others_is_not_repeated():
-    assert repeats(3, columns=512)
-    assert not repeats(3, columns=4)
-    assert repeats(0, columns=4)
-
-
-def test_nothing_is_repeated_where_that_would_spare_little():
-    """One array of 128 columns beside forty of 512: less than 1 %."""
-    assert repeats(3, columns=128)
-    assert not repeats(40, columns=128)

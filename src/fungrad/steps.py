@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -92,8 +92,8 @@ def _applied(step: Step, inputs, out, g, foreign: Any, asked: Sequence[bool]) ->
 
 def _operand(value: Any, variable: Any) -> Any:
     """Rules see a bare number, a literal or a Python scalar, as an array."""
-    bare = isinstance(variable, _jax.Literal) or not hasattr(value, "shape")
-    return np.asarray(value, variable.aval.dtype) if bare else value
+    bare, aval = isinstance(variable, _jax.Literal) or not hasattr(value, "shape"), variable.aval
+    return np.asarray(value, cast(Any, aval).dtype) if bare else value
 
 
 def _closed_over_inputs(equation: Any) -> int:
@@ -117,7 +117,7 @@ class _Use:
     __slots__ = ("asked", "hash", "key", "step", "types")
 
     def __init__(self, step: Step, contents: Any, types: Any, asked: Sequence[bool]):
-        equation, rule = step.equation, step.rule
+        equation, rule = step.equation, cast(Rule, step.rule)
         self.step, self.types, self.asked = step, types, asked
         self.key = (
             (rule.primitive, rule.function, equation.primitive, equation.ctx, step.active, asked),
