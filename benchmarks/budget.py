@@ -22,7 +22,7 @@ from rich.table import Table
 
 import fungrad as fg
 from benchmarks.gradients import SMOKE_CONTENDERS, WIDTH
-from benchmarks.measuring import contenders, measure
+from benchmarks.measuring import contenders, measure, times
 from benchmarks.page import DOCS, FAINT, GRAY
 from benchmarks.programs import PROGRAMS, Program, plain
 from benchmarks.results import JAX, NOTHING, OURS, Row, machine
@@ -113,7 +113,8 @@ def run(config: Config) -> Sweep:
     with console.status(config.program):
         budgets = {f"{b / 1e6:.3g} MB": b for b in between(program, points)}
         spending = {
-            name: lambda b=b: fg.grad(program.loss(plain), save=b) for name, b in budgets.items()
+            name: lambda factor=1.0, b=b: fg.grad(times(factor, program.loss(plain)), save=b)
+            for name, b in budgets.items()
         }
         others = contenders(program)
         if config.smoke:

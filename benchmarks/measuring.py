@@ -28,17 +28,18 @@ def contenders(program: Program) -> dict[str, Builder]:
     """What builds each contender's gradient of `factor` times the loss, anew at each call."""
     theirs = program.of_known_length or program.loss
     found = {
-        OURS: lambda factor=1.0: fg.grad(_times(factor, program.loss(plain))),
-        NOTHING: lambda factor=1.0: fg.grad(_times(factor, program.loss(plain)), save="nothing"),
-        JAX: lambda factor=1.0: jax.grad(_times(factor, theirs(plain))),
+        OURS: lambda factor=1.0: fg.grad(times(factor, program.loss(plain))),
+        NOTHING: lambda factor=1.0: fg.grad(times(factor, program.loss(plain)), save="nothing"),
+        JAX: lambda factor=1.0: jax.grad(times(factor, theirs(plain))),
     }
     if not program.eager:
         for name, wrap in policies(program.names).items():
-            found[name] = lambda factor=1.0, wrap=wrap: jax.grad(_times(factor, theirs(wrap)))
+            found[name] = lambda factor=1.0, wrap=wrap: jax.grad(times(factor, theirs(wrap)))
     return found
 
 
-def _times(factor: float, loss: Callable[..., Any]) -> Callable[..., Any]:
+def times(factor: float, loss: Callable[..., Any]) -> Callable[..., Any]:
+    """The loss, so many times."""
     return lambda *arguments: factor * loss(*arguments)
 
 
