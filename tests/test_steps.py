@@ -129,3 +129,21 @@ def test_a_rule_that_closes_over_a_tracer_is_not_kept():
 
     for s in (2.0, 3.0):
         np.testing.assert_allclose(scaled(s), s * jnp.cos(x), rtol=1e-15)
+
+
+def test_what_is_emitted_carries_no_rule():
+    """Or it would be that of a gradient outside, by another book, too."""
+    book = fg.rules.replace({fg.at(primitive="mul"): lambda g, out, x, y: (100 * g, None)})
+
+    @jax.custom_jvp
+    def tripled(x):
+        return x * 3.0
+
+    @tripled.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        return tripled(x), fg.vjp(lambda u: u * 3.0 + 0, t, rules=book)[0]
+
+    other = fg.rules.replace({fg.at(primitive="sin"): fg.rules["sin"].function})
+    gradient = fg.grad(lambda x: jnp.sum(jnp.sin(tripled(x))), rules=other)(x)
+    np.testing.assert_allclose(gradient, 3 * jnp.cos(3 * x), rtol=1e-14)

@@ -439,10 +439,19 @@ def _known_around(tracer: Any) -> Any:
     return tracer if trace.around is None else trace.value_around(tracer)
 
 
+_in_backward: Any = contextvars.ContextVar("in_backward", default=False)
+
+
 def _in_its_vmap(tracer: Any) -> Any:
-    """The tracer; if its `jax.vmap` is over, and a rule is read in that again, one of now."""
+    """The tracer; if its `jax.vmap` is over, and a rule is read in that again, one of now.
+
+    Not for plain JAX, nor for a backward function, which JAX refuses: g may be a sum of examples'.
+    """
     trace, ended = core.trace_ctx.trace, tracer._trace
-    if ended.is_valid():
+    around: Any = ended
+    while around is not None and not isinstance(around, _TraceAtValues):
+        around = getattr(around, "parent_trace", None)
+    if around is None or ended.is_valid() or _in_backward.get():
         return tracer
     while trace is not None and getattr(trace, "tag", None) is not ended.tag:
         trace = getattr(trace, "parent_trace", None)
@@ -520,25 +529,14 @@ def graph_of(
     variables, values = list(constants), list(constants.values())
     effects = pe.make_jaxpr_effects(variables, inputs, outputs, equations)
     info = info.with_unknown_names()
-    # A "high" graph holds operations that JAX replaces by others before it compiles it.
-    high = any(e.primitive.is_high(*(v.aval for v in e.invars), **e.params) for e in equations)
     parts = (variables, list(inputs), list(outputs), list(equations), effects, info)
-    jaxpr = core.Jaxpr(*parts, is_high=high)
+    jaxpr = core.Jaxpr(*parts, is_high=any(map(_is_high, equations)))
     return ClosedJaxpr(jaxpr, values)
 
 
 def equations_so_far() -> int:
     """How many equations the function that is being traced has emitted."""
     return len(core.trace_ctx.trace.frame.tracing_eqns)
-
-
-def is_custom_jvp(equation: Any) -> bool:
-    return "jvp_jaxpr_fun" in equation.params
-
-
-def place_of_custom_jvp(equation: Any) -> str:
-    """The name, file and line of the derivative that an author wrote."""
-    return equation.params["jvp_jaxpr_fun"].debug_info.func_src_info
 
 
 def is_effectful(equation: Any) -> bool:
@@ -596,10 +594,7 @@ def evaluate(graph: Any, inputs: Sequence[Any]) -> list[Any]:
 
 
 def copy(graph: Any, inputs: Sequence[Any], here: bool = False) -> list[Any]:
-    """What `evaluate` of a graph emits: types and parameters are what they were, and so is it.
-
-    Equations keep their source lines, or bear the one that is being read, `here`.
-    """
+    """What `evaluate` emits; it bears the graph's source lines, or the one being read, `here`."""
     trace, now, jaxpr = core.trace_ctx.trace, source_info_util.current(), graph.jaxpr
     scopes: dict[Any, Any] = {}
     tracers: dict[Any, Any] = {}
@@ -616,7 +611,7 @@ def copy(graph: Any, inputs: Sequence[Any], here: bool = False) -> list[Any]:
             if own not in scopes:
                 scopes[own] = now.name_stack + own
             place = (now.traceback if here else traceback, scopes[own])
-            outputs = _emit(trace, e, operands, place)
+            outputs = _emit(trace, e, operands, place, e.ctx)
         tracers.update(zip(e.outvars, outputs, strict=True))
     return [v.val if isinstance(v, Literal) else tracers[v] for v in jaxpr.outvars]
 
@@ -625,10 +620,10 @@ def _belongs(value: Any, trace: Any) -> bool:
     return isinstance(value, pe.DynamicJaxprTracer) and value._trace is trace
 
 
-def _emit(trace: Any, equation: Any, operands: Sequence[Any], place: tuple[Any, Any]) -> list[Any]:
+def _emit(trace: Any, equation: Any, operands: Sequence[Any], place: Any, ctx: Any) -> list[Any]:
     """Add an equation to the graph that is being read: the same, of operands of the same types."""
     avals, source = [v.aval for v in equation.outvars], source_info_util.SourceInfo(*place)
-    parts = (equation.primitive, equation.params, equation.effects, source, equation.ctx)
+    parts = (equation.primitive, equation.params, equation.effects, source, ctx)
     return trace.emit_eqn(operands, avals, *parts)
 
 
@@ -680,14 +675,20 @@ def _place_of(equation: Any) -> tuple[Any, Any]:
 def bind(equation: Any, inputs: Sequence[Any]) -> list[Any]:
     """The equation's outputs for other inputs."""
     primitive, trace = equation.primitive, core.trace_ctx.trace
-    if may_copy() and not equation.effects and not primitive.ref_allocating:
+    if may_copy() and not (equation.effects or primitive.ref_allocating or _is_high(equation)):
         place, pairs = _place_of(equation), zip(inputs, equation.invars, strict=True)
         operands = [_operand(trace, x, v) for x, v in pairs]
+        settings = getattr(equation.ctx, "settings", equation.ctx)  # without a rule (placing.py)
         if all(x is not None for x in operands):
-            return _emit(trace, equation, operands, place)
+            return _emit(trace, equation, operands, place, settings)
     with place_of(equation):
         out = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
     return list(out) if primitive.multiple_results else [out]
+
+
+def _is_high(equation: Any) -> bool:
+    # Whether it holds operations that JAX replaces by others before it compiles them.
+    return equation.primitive.is_high(*(v.aval for v in equation.invars), **equation.params)
 
 
 def _operand(trace: Any, value: Any, variable: Any) -> Any:
@@ -759,13 +760,6 @@ def scope_of(equation: Any) -> str:
 
 ANYWHERE = (UNSPECIFIED, None)
 """The sharding and the layout of an array of which the author of a jit says nothing."""
-
-
-def jit_places(params: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """The sharding and the layout of each input, and of each output, of a jit equation."""
-    inputs = zip(params["in_shardings"], params["in_layouts"], strict=True)
-    outputs = zip(params["out_shardings"], params["out_layouts"], strict=True)
-    return list(inputs), list(outputs)
 
 
 def call_jit(
@@ -977,7 +971,11 @@ def run_custom_backward(equation: Any, residuals: Sequence[Any], g: Sequence[Any
         for entry, variable in zip(g, equation.outvars, strict=True)
     ]
     own = trees()[0].num_leaves if trees else len(full)
-    answers = bwd.call_wrapped(*residuals, *full[len(full) - own :])
+    token = _in_backward.set(True)
+    try:
+        answers = bwd.call_wrapped(*residuals, *full[len(full) - own :])
+    finally:
+        _in_backward.reset(token)
     if isinstance(answers, tuple) and len(answers) == 2 and not hasattr(answers[1], "dtype"):
         answers, _ = answers  # JAX 0.12 returns what the author logs beside the gradients
     return [x if _is_nonzero(x) else None for x in answers]

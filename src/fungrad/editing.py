@@ -23,6 +23,7 @@ from jax.tree_util import tree_flatten, tree_leaves, tree_structure, tree_unflat
 from fungrad import _jax
 from fungrad.graph import Graph, Node
 from fungrad.passes import read
+from fungrad.rules.calls import jit_places
 from fungrad.rules.loops import choose, divided
 
 Seen = dict[str, list[Any]]
@@ -214,7 +215,7 @@ def _through_call(running: _Run, place: _Place, arguments: list[Any]):
 
 def _through_jit(running: _Run, place: _Place, arguments: list[Any]):
     params, traced = place.node.params, _traced(running, place.inside[0])
-    inputs, outputs = _jax.jit_places(params)
+    inputs, outputs = jit_places(params)
     inputs = [_jax.ANYWHERE] * len(traced.constants) + inputs
     outputs = outputs + [_jax.ANYWHERE] * traced.seen.num_leaves
     arguments = [*traced.constants, *arguments]

@@ -275,3 +275,13 @@ def name(x: Any, label: str) -> Any:
     if not isinstance(label, str) or not label:
         raise TypeError(f"label must be a non-empty string, got {label!r}")
     return tree_map(lambda leaf: checkpoint_name(leaf, label), x)
+
+
+def is_custom_jvp(equation: Any) -> bool:
+    """Whether it calls a function whose author wrote how tangents pass."""
+    return "jvp_jaxpr_fun" in equation.params
+
+
+def place_of_custom_jvp(equation: Any) -> str:
+    """The name, file and line of the derivative that an author wrote."""
+    return equation.params["jvp_jaxpr_fun"].debug_info.func_src_info

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from fungrad import _jax, passes
+from fungrad.graph import is_custom_jvp, place_of_custom_jvp
 from fungrad.steps import content_of
 
 
@@ -63,7 +64,7 @@ def cached_by_content(function: Callable[..., Any]) -> Callable[..., Any]:
 @_jax.cached_by_graph
 def _first(graph: Any, active: tuple[bool, ...], settings: passes.Settings) -> Any:
     """The graph of the same content that was met first; `None` if it is this one."""
-    functions = any(_jax.is_custom_jvp(e) for e in graph.jaxpr.eqns)
+    functions = any(is_custom_jvp(e) for e in graph.jaxpr.eqns)
     reached = passes.flow(graph, active, settings) if functions else None
     try:
         content = _Content((active, _rows(graph, reached)), graph)
@@ -105,7 +106,7 @@ def _rows(graph: Any, reached: set[Any] | None = None, reads: bool = True) -> An
     rows: list[Any] = [(info.func_name, info.arg_names), tuple(v.aval for v in number)]
     for e in jaxpr.eqns:
         source, params = e.source_info, e.params
-        if _jax.is_custom_jvp(e):
+        if is_custom_jvp(e):
             params = {**params, "jvp_jaxpr_fun": _function(e, reached, reads)}
         rows += (
             (e.primitive, source.traceback, source.name_stack, e.ctx),
@@ -152,7 +153,7 @@ def _function(equation: Any, reached: set[Any] | None, reads: bool) -> Any:
     Or for all, where that is not known.
     """
     if not reads:
-        return _jax.place_of_custom_jvp(equation)
+        return place_of_custom_jvp(equation)
     active = [_jax.is_differentiable(v.aval) for v in equation.invars]
     if reached is not None:
         taken = [type(v) is not _jax.Literal and v in reached for v in equation.invars]

@@ -6,8 +6,8 @@ forks, the gradients of its branches are added:
 
     ∂J/∂x = Σ over the uses u of x:  ∂J/∂u · ∂u/∂x
 
-A gradient that is `None` is a zero that is never built. Broadcasting is undone here and nowhere
-else.
+A gradient that is `None` is a zero that is never built. What happens at one equation
+is in steps.py.
 """
 
 from __future__ import annotations

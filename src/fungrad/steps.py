@@ -2,7 +2,8 @@
 
 A rule is a formula of g, the output and the inputs. Where a graph is being read, it is read once
 for each choice of their types, and the operations that it came to are copied from then on: the
-layers of a model, and the next model, mostly apply the same rules to the same types.
+layers of a model, and the next model, mostly apply the same rules to the same types. Broadcasting
+is undone here and nowhere else.
 """
 
 from __future__ import annotations

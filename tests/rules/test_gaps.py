@@ -188,3 +188,5 @@ def test_a_strict_book_refuses_a_gap_with_its_reason():
 def test_a_gap_inside_of_a_call():
     ours, theirs = (grad(lambda x: jnp.sin(jax.jit(cube)(x)).sum())(X) for grad in BOTH)
     np.testing.assert_allclose(ours, theirs, rtol=1e-15)
+    value, _ = fg.values(lambda x: jax.jit(cube)(jax.lax.stop_gradient(x)).sum())(X)
+    np.testing.assert_allclose(value, jnp.sum(X**3), rtol=1e-12)

@@ -15,6 +15,7 @@ from jax import numpy as jnp
 
 from fungrad import _jax
 from fungrad.check.arrays import inner, is_float, widest
+from fungrad.graph import is_custom_jvp, place_of_custom_jvp
 
 _CALLS = frozenset({"jit", "closed_call", "core_call", "remat2"})
 _AUTHORED = frozenset({"custom_jvp_call", "custom_vjp_call"})
@@ -178,8 +179,8 @@ def _is_entered(equation: Any) -> bool:
     if equation.primitive.name not in _AUTHORED:
         return _is_call(equation)
     body = _jax.subgraphs(equation)[0]
-    if _jax.is_custom_jvp(equation):
-        places = _jax.place_of_custom_jvp(equation), body.jaxpr.debug_info.func_src_info
+    if is_custom_jvp(equation):
+        places = place_of_custom_jvp(equation), body.jaxpr.debug_info.func_src_info
         if all(_JAXS_OWN in place for place in places):
             return False
     return _has_gradient(body)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 
 from fungrad import _jax
+from fungrad.graph import place_of_custom_jvp
 from fungrad.passes import Settings
 from fungrad.rulebook import CallRule, Halves
 from fungrad.rules.calls import graph_inside, passed_through
@@ -80,7 +81,7 @@ def _refuse_derivative_of_one_value(equation, types) -> None:
     shapes = [v.aval.shape for v in equation.outvars[len(equation.outvars) - len(types) :]]
     if shapes != [aval.shape for aval in types]:
         raise TypeError(
-            f"the custom_jvp function {_jax.place_of_custom_jvp(equation)} is differentiated under "
+            f"the custom_jvp function {place_of_custom_jvp(equation)} is differentiated under "
             "a vmap, where its value is the same for all examples and its derivative is not; make "
             "its value depend on the example too, such as by adding 0 * x"
         )

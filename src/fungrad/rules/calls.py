@@ -72,10 +72,17 @@ _SMALL = 32
 """As many equations as helpers such as softmax have, but no layer of a model."""
 
 
+def jit_places(params: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The sharding and the layout of each input, and of each output, of a jit equation."""
+    inputs = zip(params["in_shardings"], params["in_layouts"], strict=True)
+    outputs = zip(params["out_shardings"], params["out_layouts"], strict=True)
+    return list(inputs), list(outputs)
+
+
 def _split_jit(equation, active, wanted, settings) -> Halves:
     """out = jit(f)(x)        ∂out/∂x = ∂f/∂x: each half is a jit of the same name"""
     graph = graph_inside(equation)
-    inputs, outputs = _jax.jit_places(equation.params)
+    inputs, outputs = jit_places(equation.params)
     placed = any(place != _jax.ANYWHERE for place in (*inputs, *outputs))
     # A policy looks at single equations, so they must be in sight; so does the minimum cut, but a
     # large graph that may be called again is better traced and cut once.
@@ -101,7 +108,7 @@ def _where_read(inside: Halves, called: Callable[[], Halves]) -> Halves:
 
 
 def _jitted(equation, graph, active, wanted, settings) -> Halves:
-    inputs, outputs = _jax.jit_places(equation.params)
+    inputs, outputs = jit_places(equation.params)
     cut = cut_of(graph, active, wanted, settings)
     # What the author says of where an array lives holds for its gradient too.
     saved = [_jax.ANYWHERE] * len(cut.saved)

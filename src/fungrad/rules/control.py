@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import jax.numpy as jnp
@@ -247,7 +248,7 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
             return _jax.trace(run, types)
 
         graphs = [branch_forward(*each) for each in zip(cuts, halves, seats, strict=True)]
-        answers = _jax.call_cond(equation.params, index, graphs, inputs)
+        answers = _call(equation.params, index, graphs, inputs)
         return answers[: len(wanted)], [index, *(inputs[i] for i in free), *answers[len(wanted) :]]
 
     def backward(saved, g, *references):
@@ -267,10 +268,28 @@ def _split_cond(equation, active, wanted, settings) -> Halves:
             return _jax.trace(run, [_jax.type_of(x) for x in operands])
 
         graphs = [branch_backward(*each) for each in zip(cuts, halves, seats, strict=True)]
-        answers = iter(_jax.call_cond(equation.params, index, graphs, operands))
+        answers = iter(_call(equation.params, index, graphs, operands))
         return [None, *(next(answers) if r else None for r in returned)]
 
     return Halves(forward, backward)
+
+
+def _call(params, index, branches, inputs):
+    """Emit a cond; what rules in its branches close over is handed to all of them."""
+    if not any(_jax.is_tracer(c) for branch in branches for c in branch.consts):
+        return _jax.call_cond(params, index, branches, inputs)
+    opened = [_jax.open_constants(branch) for branch in branches]
+    every = [constant for _, own in opened for constant in own]
+    starts = accumulate((len(own) for _, own in opened), initial=0)
+
+    def complete(graph, own, start):
+        def run(*values):
+            return _jax.evaluate(graph, [*values[start : start + len(own)], *values[len(every) :]])
+
+        return _jax.trace(run, [_jax.type_of(x) for x in (*every, *inputs)])
+
+    graphs = [complete(*each, start) for each, start in zip(opened, starts, strict=False)]
+    return _jax.call_cond(params, index, graphs, [*every, *inputs])
 
 
 def _share_slots(saved: Sequence[Sequence[Any]]) -> tuple[list[Any], list[list[int]]]:
