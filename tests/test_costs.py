@@ -167,29 +167,32 @@ def test_the_table_is_complete():
     assert elementwise - names == set(SPECIAL.split())
 
 
-def table(depth, columns):
-    """What is kept and repeated of y = x V and y + 1, besides so many layers of 512 columns."""
+def table(depth, *columns):
+    """What is kept and repeated of each y = x V and y + 1, besides layers of 512 columns."""
 
-    def function(x, W, V):
-        y = x @ V
-        beside = jnp.sum(jnp.sin(y) + jnp.square(y + 1))
+    def function(x, W, *wide):
+        beside = 0.0
+        for y in [x @ V for V in wide]:
+            beside += jnp.sum(jnp.sin(y) + jnp.square(y + 1))
         for _ in range(depth):
             x = jnp.tanh(x @ W)
         return beside + jnp.sum(x)
 
-    shapes = (64, 512), (512, 512), (512, columns)
+    shapes = (64, 512), (512, 512), *((512, count) for count in columns)
     return fg.saved(function)(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
 
 
 def test_what_is_small_beside_the_others_is_not_repeated():
-    assert [value.operations for value in table(3, columns=512).repeated] == [("add",)]
-    assert table(3, columns=4).repeated == []
-    assert table(0, columns=4).repeated
+    assert [value.operations for value in table(3, 512).repeated] == [("add",)]
+    assert table(3, 4).repeated == []
+    assert table(0, 4).repeated
+    for columns, repeated in ((4, {2048}), (64, {64, 2048})):  # nor where others are
+        assert {value.shape[1] for value in table(3, 2048, columns).repeated} == repeated
 
 
 def test_nothing_is_repeated_where_that_would_spare_little():
     """One array of 128 columns beside forty of 512: less than 1 %."""
-    assert table(3, columns=128).repeated
-    deep = table(40, columns=128)
+    assert table(3, 128).repeated
+    deep = table(40, 128)
     assert deep.repeated == []
     assert "to repeat it would spare too little" in {value.why for value in deep.kept}

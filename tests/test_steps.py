@@ -1,6 +1,7 @@
 """One step: what a rule answers fits its inputs, and is read once for all that is alike."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import numpy as np
@@ -34,17 +35,21 @@ def test_a_sum_left_out_is_refused(monkeypatch):
 # --- Formulas are read once -----------------------------------------------------------------------
 
 
+def with_own(name, function):
+    """A book in which a rule of fungrad's own is another function."""
+    rules = {r.primitive: r for r in fg.rules}
+    return Rulebook(rules | {name: dataclasses.replace(fg.rules[name], function=function)})
+
+
 def with_counted(name):
     """A book in which a rule of fungrad's own counts its calls."""
     called = []
-    rule = fg.rules[name]
 
     def counted(g, out, *inputs, **params):
         called.append(name)
-        return rule(g, out, *inputs, **params)
+        return fg.rules[name](g, out, *inputs, **params)
 
-    rules = {r.primitive: r for r in fg.rules}
-    return Rulebook(rules | {name: dataclasses.replace(rule, function=counted)}), called
+    return with_own(name, counted), called
 
 
 def graph_of_gradient(f, *args, **named):
@@ -121,17 +126,46 @@ def test_what_differs_is_not_taken_for_the_same():
         assert precisions() == {(lax.Precision.HIGHEST, lax.Precision.HIGHEST)}
 
 
-def test_a_rule_that_closes_over_a_tracer_is_not_kept():
-    rule = fg.rules["sin"]
-    rules = {r.primitive: r for r in fg.rules}
+def test_a_part_of_the_gradients_is_not_taken_for_all():
+    book, _ = with_counted("mul")
 
     @jax.jit
-    def scaled(s):
-        own = dataclasses.replace(rule, function=lambda g, out, x: s * g * jnp.cos(x))
-        return fg.grad(lambda x: jnp.sum(jnp.sin(x)), rules=Rulebook(rules | {"sin": own}))(x)
+    def both(a, b, g):
+        _, pullback = fg.vjp(lambda a, b: a * b, a, b, rules=book, save="everything")
+        _, second = pullback.with_refs(jax.ad.DontWant(), jax.ad.GradValue())(g)
+        return second, pullback(g)
+
+    assert both(3.0, 5.0, 1.0) == (3.0, (5.0, 3.0))
+
+
+def test_what_is_read_under_other_settings_is_not_taken_for_the_same():
+    book = with_own("sin", lambda g, out, x: jnp.diag(jnp.arange(3).astype(g.dtype)) @ g)
+
+    def precisions_and_formats():
+        graph = graph_of_gradient(lambda x: jnp.sum(jnp.sin(x)), x.astype("float32"), rules=book)
+        products = {e.params["precision"] for e in graph.jaxpr.eqns if "precision" in e.params}
+        counts = {v.aval.dtype.name for e in graph.jaxpr.eqns for v in e.outvars} - {"float32"}
+        return products, counts & {"int32", "int64"}
+
+    highest = (lax.Precision.HIGHEST, lax.Precision.HIGHEST)
+    assert precisions_and_formats() == ({None}, {"int64"})
+    with jax.default_matmul_precision("highest"):
+        assert precisions_and_formats() == ({highest}, {"int64"})
+    with jax.enable_x64(False):
+        assert precisions_and_formats() == ({None}, {"int32"})
+
+
+def test_a_rule_that_closes_over_a_tracer_is_not_kept():
+    scale = []
+    book = with_own("sin", lambda g, out, x: scale[-1] * g * jnp.cos(x))
+
+    def scaled(x, s):
+        scale.append(s)
+        return fg.grad(lambda x: jnp.sum(jnp.sin(x)), rules=book, save="everything")(x)
 
     for s in (2.0, 3.0):
-        np.testing.assert_allclose(scaled(s), s * jnp.cos(x), rtol=1e-15)
+        found = jax.jit(partial(scaled))(x, s)  # in a trace of its own
+        np.testing.assert_allclose(found, s * jnp.cos(x), rtol=1e-15)
 
 
 def test_what_is_emitted_carries_no_rule():
