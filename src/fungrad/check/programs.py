@@ -186,6 +186,7 @@ def _is_entered(equation: Any) -> bool:
     return _has_gradient(body)
 
 
+@_jax.cached_by_graph  # or each body would be looked at twice for each one that it is inside of
 def _has_gradient(graph: Any) -> bool:
     """Whether JAX can differentiate a program, without its authors' rules where that can be."""
     types = [v.aval for v in graph.jaxpr.invars]
