@@ -32,7 +32,8 @@ def in_time(joint: Joint, behind: set[int], repeated: set[int], after: set[int])
     for i in sorted(behind, key=lambda i: (i in after, i)):
         parts[segments[i]].append(i)
     made = {v for i in behind for v in joint.equations[i].outvars}
-    repeated = repeated - _of_inputs(joint, repeated)
+    repeated = _with_layout(joint, behind, repeated)
+    repeated -= _of_inputs(joint, repeated)
     done: list[Any] = []
     arrived: dict[Any, Any] = {}
     for place, part in enumerate(parts):
@@ -58,6 +59,18 @@ def _waiting(primitive: Any, variable: Any, place: int, like: Any) -> Any:
     """An equation of a primitive that waits, in the scope of another equation."""
     changed = {"primitive": primitive, "params": {"place": place}, "effects": set()}
     return like.replace(invars=[variable], outvars=[Var(variable.aval)], **changed)
+
+
+def _with_layout(joint: Joint, behind: set[int], repeated: set[int]) -> set[int]:
+    """With what rearranges the operands of what is repeated: they would wait for nothing else."""
+    found = set(repeated)
+    waiting = _variables(joint, list(repeated))
+    while waiting:
+        i = joint.producer.get(waiting.pop())
+        if i in behind and i not in found:
+            found.add(i)
+            waiting += _variables(joint, [i])
+    return found
 
 
 def _of_inputs(joint: Joint, repeated: set[int]) -> set[int]:
