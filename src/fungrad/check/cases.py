@@ -135,11 +135,13 @@ class Case:
     def of_gradients(self) -> Case:
         """The case of the function Re Σ w · pull(g, x), whose slopes are second derivatives."""
 
-        def total(*points):
-            return [inner(self.weights, self.pull(self.g, points))]
+        def total_by(pull):
+            return lambda *points: [inner(self.weights, pull(self.g, points))]
 
+        known = None if self.reference is None else total_by(self.by_reference)
         with formats_of([*self.points, *self.g]):
-            return replace(self, function=total, g=[jnp.ones(())])
+            once = replace(self, function=total_by(self.pull), reference=known)
+            return replace(once, g=[jnp.ones(())])
 
     def moved(self) -> Case:
         """The case at points nearby, which are at no kink by chance."""

@@ -13,7 +13,7 @@ from fungrad.check.arrays import formats_of
 from fungrad.check.cases import Case
 from fungrad.check.claims import Disagreement, Raised, prove
 from fungrad.check.kinks import GUILTY, Judgement, judge
-from fungrad.check.state import of_calls
+from fungrad.check.state import of_calls, of_leak
 from fungrad.check.verdict import Finding, Verdict
 from fungrad.check.witnesses import WITNESSES, differences_everywhere
 
@@ -55,34 +55,54 @@ def verdict_on(
         findings += [finding for case in cases for finding in _calls(case)]
     contracts = {f.where for f in findings if (f.kind, f.witness) == ("fault", "contract")}
     sound = [case for case in cases if case.where not in contracts]
-    compared: dict[str, int] = {}
-    silent: dict[str, tuple[str, ...]] = {}
-    bent: list[Case] = []
+    hearing = _Hearing(sound, findings)
     traced = [name for name in chosen if name in WITNESSES]
     for name in sorted(traced, key=lambda name: name not in _FIRST):
-        at = [case.moved() if any(case is k for k in bent) else case for case in sound]
-        if name != "rounding":
-            at = [case if case.exact is None else case.exact for case in at if not case.narrow]
-        failed, compared[name], reasons = prove(name, WITNESSES[name], at)
-        silent |= {name: reasons} if reasons else {}
-        for failure in failed:
-            found = list(_sorted_out(failure))
-            if name in _FIRST and any(f.kind != "fault" for f in found):
-                bent += [case for case in sound if failure.case in (case, case.exact)]
-            findings += found
-        if name == "differences" and not _names_an_entry(findings):
-            blamed = [f.case for f in failed if isinstance(f, Disagreement)]
-            again = prove(name, differences_everywhere, list(dict.fromkeys(blamed)))
-            findings += [
-                finding
-                for failure in again.failed
-                if not isinstance(failure, Disagreement) or failure.about == "entries"
-                for finding in _sorted_out(failure)
-            ]
+        hearing.hear(name)
     if "zeros" in chosen:
         findings += _at_zeros([case for case in sound if case.vjp is not None and not case.narrow])
+    if any(f.kind == "fault" for f in findings):  # slopes of a wrong gradient vouch for nothing
+        findings = [f for f in findings if (f.kind, f.witness) != ("note", "second order")]
     findings.sort(key=lambda f: (f.kind != "fault", f.argument == _DIRECTION))
-    return Verdict(subject, tuple(findings), compared, silent)
+    return Verdict(subject, tuple(findings), hearing.compared, hearing.silent)
+
+
+class _Hearing:
+    """What the witnesses that were heard so far say of some cases."""
+
+    def __init__(self, cases: Sequence[Case], findings: list[Finding]):
+        self.cases, self.findings = cases, findings
+        self.compared: dict[str, int] = {}
+        self.silent: dict[str, tuple[str, ...]] = {}
+        self.bent: list[Case] = []  # those that have been found to be at kinks
+
+    def hear(self, name: str) -> None:
+        """Hear one more witness."""
+        told = list(self.bent)
+        aside = [] if name in _FIRST else told
+        at = [case.moved() if case in aside else case for case in self.cases]
+        if name != "rounding":
+            at = [case if case.exact is None else case.exact for case in at if not case.narrow]
+        failed, self.compared[name], reasons = prove(name, WITNESSES[name], at)
+        self.silent |= {name: reasons} if reasons else {}
+        for failure in failed:
+            found = list(_sorted_out(failure))
+            of = [case for case in self.cases if failure.case in (case, case.exact)]
+            if name in _FIRST and any(f.kind != "fault" for f in found):
+                self.bent += of
+            if any(case in told for case in of):
+                found = [f for f in found if f.kind != "kink"]
+            self.findings += found
+        if name == "differences" and not _names_an_entry(self.findings):
+            blamed = [f.case for f in failed if isinstance(f, Disagreement)]
+            self.findings += _faults_at_entries(blamed)
+
+
+def _faults_at_entries(cases: Iterable[Case]) -> Iterator[Finding]:
+    """Faults that differences along every entry find."""
+    for failure in prove("differences", differences_everywhere, list(dict.fromkeys(cases))).failed:
+        if not isinstance(failure, Disagreement) or failure.about == "entries":
+            yield from (f for f in _sorted_out(failure) if f.kind == "fault")
 
 
 def _at_zeros(cases: Sequence[Case]) -> list[Finding]:
@@ -146,7 +166,8 @@ def _calls(case: Case) -> Iterator[Finding]:
 
 
 def _of_error(case: Case, witness: str, error: Exception) -> Finding:
-    text = f"{type(error).__name__}: {error}"
+    is_leak = isinstance(error, jax.errors.UnexpectedTracerError)
+    text = of_leak(error) if is_leak else f"{type(error).__name__}: {error}"
     return Finding("fault", case.name, witness, text=text, where=case.where)
 
 

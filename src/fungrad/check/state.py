@@ -16,10 +16,14 @@ from fungrad.check.verdict import Finding
 
 WITNESS = "calls"
 
-_LEAK = (
-    "the rule keeps a value of an earlier call that was traced, and uses it in a later one; a "
-    "residual must travel through the residuals that the forward function returns"
-)
+
+def of_leak(error: Exception) -> str:
+    """What a rule did that met a tracer of a trace that has ended."""
+    return (
+        "the rule keeps a value of an earlier call that was traced, and uses it in a later one; a "
+        "residual must travel through the residuals that the forward function returns "
+        f"({str(error).splitlines()[0]})"
+    )
 
 
 def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
@@ -49,8 +53,7 @@ def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
             again = first(g)
             other_once, other_again = second(other_g), second(other_g)
         except jax.errors.UnexpectedTracerError as error:
-            line = str(error).split("\n")[0]
-            yield Finding("fault", case.name, WITNESS, text=f"{_LEAK} ({line})", where=case.where)
+            yield Finding("fault", case.name, WITNESS, text=of_leak(error), where=case.where)
             return
         except Exception:  # of any type: the contract reports it
             return

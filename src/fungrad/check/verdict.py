@@ -63,9 +63,10 @@ class Finding:
         what = f"{self.count} of {self.size} entries {self.text or 'disagree'}; the worst is"
         if self.size == 1:
             what = f"{self.text or 'disagrees'}:"
+        got = "value" if self.witness == "values" else "gradient"
         lines = [
             f"{head}{what} {self.place}",
-            f"    gradient    {_number(self.got)}   ({self.dtype})",
+            f"    {got:<11} {_number(self.got)}   ({self.dtype})",
             f"    {wanted} {_number(self.want)}",
         ]
         if self.kind == "fault":
