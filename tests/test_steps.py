@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from jax import lax
 from jax import numpy as jnp
+from jax.extend.core import Primitive, jaxpr_as_fun
 
 import fungrad as fg
 from fungrad import _jax, steps
-from fungrad.rulebook import Rulebook
+from fungrad.rulebook import Rule, Rulebook
 
 x = jnp.array([0.3, -0.7, 1.1])
 
@@ -124,6 +125,20 @@ def test_what_differs_is_not_taken_for_the_same():
     assert precisions() == {None}
     with jax.default_matmul_precision("highest"):
         assert precisions() == {(lax.Precision.HIGHEST, lax.Precision.HIGHEST)}
+
+
+def test_parameters_are_compared_by_type_and_value_all_the_way_down():
+    scaled = Primitive("scaled")
+    scaled.def_impl(lambda x, *, like: x * np.asarray(like[0], x.dtype))
+    scaled.def_abstract_eval(lambda x, *, like: x)
+
+    def rule(g, out, x, *, like):
+        return g * (2.0 if like[0] is True else np.copysign(1.0, like[0]))
+
+    book = Rulebook({"scaled": Rule("scaled", rule, example=lambda draw: draw.uniform(3))})
+    for like, slope in ((1,), 1), ((True,), 2), ((0.0,), 1), ((-0.0,), -1):
+        gradient = fg.grad(lambda x, like=like: scaled.bind(x, like=like), rules=book)
+        assert jaxpr_as_fun(jax.make_jaxpr(gradient)(1.0))(1.0) == [slope]
 
 
 def test_a_part_of_the_gradients_is_not_taken_for_all():

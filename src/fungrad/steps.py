@@ -70,7 +70,7 @@ def pull_back(
 def _applied(step: Step, inputs, out, g, foreign: Any, asked: Sequence[bool]) -> list[Any]:
     """What the step's rule answers to these values."""
     equation, rule = step.equation, step.rule
-    inputs = [_operand(x, v) for x, v in zip(inputs, equation.invars, strict=True)]
+    inputs = [_as_array(x, v) for x, v in zip(inputs, equation.invars, strict=True)]
     if foreign is not None:
         inputs, out = formats.moved(inputs, *foreign), formats.moved(out, *foreign)
     assert isinstance(rule, Rule)
@@ -91,7 +91,7 @@ def _applied(step: Step, inputs, out, g, foreign: Any, asked: Sequence[bool]) ->
     return _fitted(step, [*[None] * hidden, *answers], foreign, asked)
 
 
-def _operand(value: Any, variable: Any) -> Any:
+def _as_array(value: Any, variable: Any) -> Any:
     """Rules see a bare number, a literal or a Python scalar, as an array."""
     bare, aval = isinstance(variable, _jax.Literal) or not hasattr(value, "shape"), variable.aval
     return np.asarray(value, cast(Any, aval).dtype) if bare else value
@@ -122,7 +122,7 @@ class _Use:
         self.step, self.types, self.asked = step, types, asked
         self.key = (
             (rule.primitive, rule.function, equation.primitive, equation.ctx, step.active, asked),
-            tuple([(name, type(value), value) for name, value in equation.params.items()]),
+            tuple([(name, _typed(value)) for name, value in equation.params.items()]),
             contents,
             types,
         )
@@ -157,6 +157,14 @@ def _use_of(step: Step, inputs, out, g, asked: Sequence[bool]) -> _Use | None:
         return _Use(step, contents, tuple(types), tuple(asked))
     except TypeError:  # a parameter has no hash
         return None
+
+
+def _typed(parameter: Any) -> Any:
+    """Equal to what is so in type and value all the way down: 1 is neither 1.0 nor True."""
+    kind = type(parameter)
+    if isinstance(parameter, tuple):
+        return kind, tuple([_typed(entry) for entry in parameter])
+    return kind, parameter.hex() if kind is float else parameter  # -0 is not 0
 
 
 def content_of(literal: Any) -> Any:
