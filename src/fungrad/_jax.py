@@ -473,11 +473,13 @@ def _batched_as_its_tangent(fun: Any, jvp: Any) -> Any:
         outputs = _call_again(fun, inputs)
         if any(None in own.val for own, _ in levels):
             tangents = [tangent_zero(core.typeof(x), symbolic=False) for x in inputs]
+            made, start = core.trace_ctx.trace.frame.tracing_eqns, equations_so_far()
             with contextlib.suppress(Exception):  # the author's, who will hear of it in time
                 outputs = _call_again(jvp, [*inputs, *tangents])[: len(outputs)]
                 for own, of_tangent in levels:
                     own.reset()
                     own.store(of_tangent.val)
+            made[start:] = [e for e in made[start:] if getattr(e, "outvars", True)]  # no prints
             for store in filter(None, jvp.stores):
                 store.reset()
         return outputs

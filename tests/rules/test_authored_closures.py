@@ -136,6 +136,27 @@ def test_one_value_for_all_examples_with_a_derivative_for_each():
     assert_as_jax(program, x)
 
 
+def test_a_rule_that_is_read_for_its_batches_is_not_run():
+    """For the value is not batched, and the tangent is; JAX reads it where x is differentiated."""
+    seen = []
+    constant = jax.custom_jvp(lambda x: 2.0)
+
+    @constant.defjvp
+    def _(primals, tangents):
+        jax.debug.callback(lambda x: seen.append(float(x)), primals[0])
+        return constant(*primals), 3 * tangents[0]
+
+    def f(x, z):
+        return jnp.sum(jax.vmap(constant)(x) * z)
+
+    for argnums, times in ((1, 0), (0, 1)):
+        for transform in (jax.grad, fg.grad):
+            seen.clear()
+            jax.block_until_ready(transform(f, argnums)(ys, ys))
+            jax.effects_barrier()
+            np.testing.assert_allclose(sorted(seen), [*ys] * times)
+
+
 def test_a_value_of_a_callback():
     def f(x):
         w = jax.pure_callback(np.cos, jax.ShapeDtypeStruct((), x.dtype), ys[0])
