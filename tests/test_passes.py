@@ -158,11 +158,11 @@ def keep_last(gradients, variable, g):
     gradients[variable] = g
 
 
-def take_first(g, shape, sharding):
+def take_first(g, x):
     """The first of the entries that broadcasting made, instead of their sum."""
-    added = g.ndim - len(shape)
+    added = g.ndim - x.ndim
     g = g[(0,) * added]
-    return g[tuple(slice(None, n) for n in shape)]
+    return g[tuple(slice(None, n) for n in x.shape)]
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
     if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
-        g = sum_to(g, due.shape, _jax.sharding_of(due))
+        g = sum_to(g, due)
     by_author = step.halves is not None or (foreign is not None and g.dtype == foreign[1])
     if g.shape != due.shape or (g.dtype != due.dtype and not by_author):
         if step.halves is not None and not _jax.checks_backward_functions():
@@ -236,19 +236,25 @@ def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
     return _jax.moved_to(g, due)
 
 
-def sum_to(g: Any, shape: tuple[int, ...], sharding: Any = None) -> Any:
+def sum_to(g: Any, x: Any) -> Any:
     """Undo broadcasting: ∂broadcast(x)/∂x sends g to its sums over the axes that were added.
 
+    Args:
+        x: an array, or the type of one.
+
     >>> import jax.numpy as jnp
-    >>> sum_to(jnp.ones((2, 3)), (1, 3)).tolist()
+    >>> sum_to(jnp.ones((2, 3)), jnp.ones((1, 3))).tolist()
     [[2.0, 2.0, 2.0]]
     """
+    shape = x.shape
+    if g.shape == shape:
+        return g
     added = g.ndim - len(shape)
     axes = (*range(added), *(i + added for i, n in enumerate(shape) if n != g.shape[i + added]))
     summed = lax.reduce_sum_p.bind(g, axes=axes, out_sharding=None)
     if summed.shape == shape:
         return summed
-    return lax.reshape(summed, shape, out_sharding=sharding)
+    return lax.reshape(summed, shape, out_sharding=_jax.sharding_of(getattr(x, "aval", x)))
 
 
 def _named(step: Step) -> str:

@@ -81,7 +81,7 @@ def _clip(g, z, x, *bounds):
 
 def _like(g: Any, x: Any) -> Any:
     """The gradient at an input that was broadcast; none at an integer."""
-    return sum_to(g, x.shape) if jnp.issubdtype(x.dtype, jnp.floating) else None
+    return sum_to(g, x) if jnp.issubdtype(x.dtype, jnp.floating) else None
 
 
 def _hard_tanh(g, z, x):

@@ -1,7 +1,7 @@
 """Elementwise functions: every Jacobian is diagonal, so every gradient is one product.
 
 Where inputs of different shapes meet, a rule returns a gradient of the output's shape; the
-backward pass sums it back.
+backward pass sums it back, unless the rule has.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from fungrad.rulebook import elementwise
+from fungrad.steps import sum_to
 
 
 def _between(low, high, kinks=()):
@@ -98,8 +99,9 @@ def mul(g, z, x, y, *, out_dtype=None):
     kink="at y = 0: infinite, or NaN where x = 0",
 )
 def div(g, z, x, y):
-    """z = x / y        ∂z/∂x = diag(1/y)        ∂z/∂y = −diag(z/y)"""
-    return lambda: g / y, lambda: -g * z / y
+    """z = x / y        ∂z/∂x = diag(1/y)        ∂z/∂y = −diag(x/y²)"""
+    # Where y was broadcast, it is divided by once for each of its entries. y² might overflow.
+    return lambda: g / y, lambda: sum_to(-(g / y) * x, y) / y
 
 
 @elementwise(
