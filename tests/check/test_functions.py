@@ -26,6 +26,10 @@ REFUSED = {
     "one witness": (lambda: check(jnp.sin, witnesses="values"), "for one witness write"),
     "NaN": (lambda: check(jnp.sin)(ONES / 0 * 0), "x holds NaN, where nothing can be compared"),
     "traced": (lambda: jax.jit(check(jnp.sin))(ONES), "x is traced; a check compares numbers"),
+    "a type": (
+        lambda: check(jnp.sin)(jax.ShapeDtypeStruct((3,), "float32")),
+        "x is a type, ShapeDtypeStruct(shape=(3,), dtype=float32); a check compares numbers",
+    ),
     "no arguments": (lambda: check(lambda: ONES)(), "no arguments; give some argument as floats"),
     "no rule": (lambda: prove.rule("tnah"), "has no rule of 'tnah'; did you mean 'tanh'"),
     "no book": (lambda: prove.rulebook({}), "book must be a fungrad.Rulebook"),
@@ -44,3 +48,15 @@ def test_an_error_of_the_function_says_what_it_was_called_with():
     with pytest.raises(TypeError) as raised:
         check(lambda a: a @ jnp.ones(4, "float32"))(ONES)
     assert raised.value.__notes__[-1] == "fungrad.check called <lambda> with a float32[3]"
+
+
+@pytest.mark.parametrize("slope", [2.0, 3.0])
+def test_arguments_by_keyword_are_passed_on(slope):
+    @jax.custom_vjp
+    def scaled(x, factor):
+        return factor * x
+
+    scaled.defvjp(lambda x, factor: (factor * x, None), lambda _, g: (slope * g, None))
+    verdict = prove.custom_vjp(scaled, witnesses=["reference"])(ONES, factor=2.0)
+    assert (verdict.subject, verdict.passed) == ("scaled", slope == 2.0)
+    assert all(fault.argument == "x" for fault in verdict.faults)

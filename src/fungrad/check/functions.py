@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial, wraps
 from typing import Any
 
 import jax
@@ -14,9 +15,9 @@ from jax import numpy as jnp
 from fungrad import _arguments
 from fungrad.check.arrays import checked_formats, formats_of, in_format, is_float, random_like
 from fungrad.check.cases import Case, pull_by
-from fungrad.check.claims import QUICK
 from fungrad.check.judging import checked_witnesses, verdict_on
 from fungrad.check.programs import primitives, stops, without_authored_rules
+from fungrad.check.running import run_once
 from fungrad.check.verdict import Verdict
 from fungrad.rulebook import Rulebook
 from fungrad.transforms import vjp
@@ -46,7 +47,8 @@ def function(
         witnesses: the names of those to hear; `None`: all.
 
     Returns:
-        A function of `fun`'s arguments that returns the verdict.
+        A function of `fun`'s arguments that returns the verdict; those given by keyword are not
+        differentiated.
 
     Raises:
         TypeError: when called: no argument, or no output, is an array of floats.
@@ -81,7 +83,8 @@ def custom_vjp(
         witnesses: the names of those to hear; `None`: all.
 
     Returns:
-        A function of `fun`'s arguments that returns the verdict.
+        A function of `fun`'s arguments that returns the verdict; those given by keyword are not
+        differentiated.
 
     Raises:
         TypeError: `fun` decorates no function, and there is no reference. When called: no
@@ -126,16 +129,22 @@ def _checker(
                 "its arguments to what this returns"
             )
 
-    def check(*args: Any) -> Verdict:
-        cases = [case_of(fun, args, transform, reference, other, is_stated)]
+    def check(*args: Any, **named: Any) -> Verdict:
+        f, known = _with(fun, named), _with(reference, named)
+        cases = [case_of(f, args, transform, known, other, is_stated)]
         for dtype in formats:
             with formats_of([np.zeros((), dtype)] if dtype == "float64" else []):
                 moved = in_format(jax.tree.map(_as_array, args), dtype)
-                case = case_of(fun, moved, transform, reference, other, is_stated)
+                case = case_of(f, moved, transform, known, other, is_stated)
             cases.append(replace(case, narrow=case.exact is not None))
         return verdict_on(name, cases, witnesses)
 
     return check
+
+
+def _with(function: Callable[..., Any] | None, named: dict[str, Any]) -> Any:
+    """The function with keyword arguments, which are not differentiated."""
+    return wraps(function)(partial(function, **named)) if function and named else function
 
 
 def case_of(
@@ -173,6 +182,8 @@ def case_of(
             f"{where or 'no arguments'}; give some argument as floats"
         )
     for path, x in zip((paths[i] for i in places), points, strict=True):
+        if isinstance(x, jax.ShapeDtypeStruct):
+            raise TypeError(f"{path} is a type, {x}; a check compares numbers, so give an array")
         if not _arguments.known(x):
             raise TypeError(
                 f"{path} is traced; a check compares numbers, so call it outside of jax.jit, "
@@ -212,7 +223,7 @@ def case_of(
 def _at_numbers(g: list[Any], flat: Callable[..., list[Any]], points: list[Any]) -> list[Any]:
     """Gradients at outputs, with zeros at those that are no numbers: they have no slope."""
     try:
-        outputs = jax.device_get(jax.jit(flat, compiler_options=QUICK)(*points))
+        outputs = run_once(flat, *points)
     except Exception:  # of any type: the witnesses say that it does not run, or why
         return g
     return [np.where(np.isnan(z), np.zeros_like(x), x) for x, z in zip(g, outputs, strict=True)]
@@ -253,8 +264,7 @@ def _exactly(case: Case, known: Callable[..., Any]) -> Case | None:
         # A rule may cast to the format that it was given.
         exact = replace(case, points=points, g=g, reference=None, granted=case.coarsest)
         try:
-            outputs = jax.block_until_ready(jax.jit(case.function)(*points))
-            gradients = jax.block_until_ready(jax.jit(case.pull)(g, points))
+            outputs, gradients = run_once(case.function, *points), run_once(case.pull, g, points)
         except Exception:  # of any type: the function wants the format that it was given
             return None
         pairs = zip([*outputs, *gradients], [*g, *points], strict=True)
