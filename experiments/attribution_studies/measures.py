@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -43,21 +44,27 @@ def curves(
     order = jnp.argsort(jnp.argsort(-found.reshape(len(found), size), axis=1), axis=1)
     places = order.reshape(*found.shape, 1)
 
+    shares = np.linspace(0, 1, steps + 1)
+    counts = jnp.asarray(np.round(shares * size), int)
+    deletion, insertion = np.asarray(_probabilities(model, x, labels, places, counts)).T
+    return Curves(shares, deletion, insertion)
+
+
+@partial(jax.jit, static_argnums=0)
+def _probabilities(
+    model: Model, x: jax.Array, labels: jax.Array, places: jax.Array, counts: jax.Array
+) -> jax.Array:
+    """[S, 2]: with the first `counts` pixels taken away, and with them alone."""
+
     def probability(kept: jax.Array) -> jax.Array:
         scores = model(jnp.where(kept, x, 0.5))
         chosen = jnp.take_along_axis(jax.nn.softmax(scores), labels[:, None], axis=1)
         return chosen.mean()
 
-    @jax.jit
-    def both(counts: jax.Array) -> jax.Array:
-        def at(count: jax.Array) -> jax.Array:
-            return jnp.stack([probability(places >= count), probability(places < count)])
+    def at(count: jax.Array) -> jax.Array:
+        return jnp.stack([probability(places >= count), probability(places < count)])
 
-        return jax.lax.map(at, counts)
-
-    shares = np.linspace(0, 1, steps + 1)
-    deletion, insertion = np.asarray(both(jnp.asarray(np.round(shares * size), int))).T
-    return Curves(shares, deletion, insertion)
+    return jax.lax.map(at, counts)
 
 
 def similarity(one: Any, other: Any) -> float:

@@ -7,6 +7,7 @@ has never seen. It is a small network for images as they are, and no more than t
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,9 +42,12 @@ SEEN = 0.6  # the part of each photograph, from the left, that the network learn
 WIDTHS = (16, 32, 64)  # channels of the three stages
 
 
+@cache
 def photo(name: str) -> np.ndarray:
     """The photograph `name` of `NAMES`: [192, W, 3] in [0, 1], none is higher than wide."""
-    return as_image(PHOTOS[name]())
+    image = as_image(PHOTOS[name]())
+    image.flags.writeable = False  # it is everybody's
+    return image
 
 
 def read_photo(path: Path) -> np.ndarray:
