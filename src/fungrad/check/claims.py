@@ -23,12 +23,11 @@ from fungrad.check.arrays import Arrays, formats_of, is_complex, is_float
 from fungrad.check.cases import Case
 from fungrad.check.programs import primitives
 from fungrad.check.rounding import spread
+from fungrad.check.running import QUICK, are_few, run_once
 from fungrad.check.widening import widened
 
 SPREADS = 2
 _EPS_64 = float(np.finfo(float).eps)
-QUICK = {"xla_backend_optimization_level": 0}  # small programs take longest to compile
-_FEW = 4096  # entries of arguments up to which compiling takes longer than running
 
 
 @partial(
@@ -163,14 +162,13 @@ def numbers_of(witness: Witness, cases: Sequence[Case], by: Any = None) -> list[
     def run(*leaves):
         return jaxpr_as_fun(program)(*leaves) if by is None else by(program, leaves)
 
-    if sum(x.size for x in leaves) >= _FEW:
-        return jax.tree.unflatten(tree, jax.device_get(jax.jit(run)(*leaves)))
-    if "while" in primitives(program):
-        compiled = jax.jit(run, compiler_options=QUICK)
-        return jax.tree.unflatten(tree, jax.device_get(compiled(*leaves)))
+    names = primitives(program)
+    if not are_few(leaves) or "while" in names:
+        return jax.tree.unflatten(tree, run_once(run, *leaves))
     # With its arguments as constants XLA takes a third of the time: it has the program folded, but
-    # a while loop only one iteration after another.
-    compiled = jax.jit(lambda: run(*leaves), compiler_options=QUICK)
+    # a while loop only one iteration after another. Convolutions it runs slowly unless optimised.
+    options = None if "conv_general_dilated" in names else QUICK
+    compiled = jax.jit(lambda: run(*leaves), compiler_options=options)
     return jax.tree.unflatten(tree, jax.device_get(compiled()))
 
 

@@ -32,6 +32,7 @@ from fungrad.check.differences import (
     sides,
     without,
 )
+from fungrad.check.running import QUICK, are_few
 
 _AT_ONCE = 256
 
@@ -69,10 +70,12 @@ def _judgements(wrong: Disagreement, entries: np.ndarray) -> list[Judgement]:
             first = PROJECTIONS + sum(sizes[: wrong.argument])
             chosen = np.concatenate([first + entries, first + size + entries][: 1 + is_complex])
 
+        options = QUICK if are_few(case.points) else None
+
         def measured():
             return *sides(case, case.g, case.points, chosen), _by_reference(case, chosen)
 
-        found = jax.device_get(jax.jit(measured)())
+        found = jax.device_get(jax.jit(measured, compiler_options=options)())
         scale = 1.0 if wrong.about == "directions" else float(scales(case.points)[wrong.argument])
     got, want = (_along_parts(x.ravel()[entries], is_complex) for x in (wrong.got, wrong.want))
     tolerance = np.tile(wrong.tolerance.ravel()[entries], 1 + is_complex)

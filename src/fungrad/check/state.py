@@ -12,6 +12,7 @@ from fungrad.check.arrays import Arrays, formats_of, random_like, scaled
 from fungrad.check.cases import Case
 from fungrad.check.claims import Claim, Disagreement, compare
 from fungrad.check.rounding import spread
+from fungrad.check.running import QUICK, are_few, run_once
 from fungrad.check.verdict import Finding
 
 WITNESS = "calls"
@@ -45,7 +46,7 @@ def of_calls(case: Case) -> Iterator[Disagreement | Finding]:
             )
         )
         try:
-            compiled = jax.jit(case.pull)
+            compiled = jax.jit(case.pull, compiler_options=QUICK if are_few(points) else None)
             by_jit, other_by_jit = compiled(g, points), compiled(other_g, other)
             _, first = case.vjp(*points)
             once = first(g)
@@ -77,5 +78,5 @@ def _wrong(case: Case, how: str, got: Any, want: Any, moves: Any) -> list[Disagr
 
 def _moves(case: Case, g: Arrays, points: Arrays) -> list[Claim]:
     program = jax.make_jaxpr(case.pull)(g, points)
-    moves = jax.device_get(jax.jit(lambda *x: spread(program, x, case.coarsest))(*g, *points))
+    moves = run_once(lambda *x: spread(program, x, case.coarsest), *g, *points)
     return [Claim(moves, moves)]
