@@ -69,6 +69,22 @@ def test_what_is_repeated_takes_no_memory_and_is_not_merged(monkeypatch):
     assert tanhs[1] == DEPTH
 
 
+def pairs(w, x):
+    """Twice the sums of a function of the differences of all pairs: tables of a broadcast."""
+    for _ in range(2):
+        a = x @ w
+        x = jnp.sum(jnp.tanh(a[:, None] - a[None, :]) ** 3, axis=1)
+    return x @ x
+
+
+def test_what_reads_a_broadcast_of_what_is_kept_waits_too():
+    waiting, plain = (compiled(grad(pairs), weights[0], x[0]) for grad in (fg.grad, jax.grad))
+    assert waiting.as_text().count(" tanh(") == 4
+    assert plain.as_text().count(" tanh(") == 2
+    table = x.itemsize * WIDTH**2
+    assert memory(plain) > table > memory(waiting)
+
+
 # --- Values ---------------------------------------------------------------------------------------
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-310]

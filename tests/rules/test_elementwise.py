@@ -52,6 +52,24 @@ def test_power_by_its_exponent_at_zero():
     assert_same(lambda x, y: lax.pow(x, y), 0.0, 0.0)
 
 
+# --- Quotients ------------------------------------------------------------------------------
+
+
+def test_a_denominator_that_was_broadcast_is_divided_by_once_for_each_of_its_entries():
+    x, y = jnp.arange(1.0, 21).reshape(4, 5), jnp.arange(1.0, 5).reshape(4, 1)
+    gradients = fg.grad(lambda x, y: jnp.sum(lax.div(x, y)), argnums=(0, 1))
+    equations = jax.make_jaxpr(gradients)(x, y).jaxpr.eqns
+    sizes = [e.outvars[0].aval.size for e in equations if e.primitive.name == "div"]
+    assert sizes == [20, 20, 4]  # x/y, g/y, and that times x, summed, by y
+    assert_same(lambda x, y: jnp.sum(jnp.sin(lax.div(x, y))), x, y)
+
+
+@pytest.mark.parametrize("y", [1e-200, 1e200])
+def test_the_square_of_a_denominator_does_not_overflow(y):
+    g = fg.grad(lambda x, y: x / y, argnums=1)(y, y)
+    assert float(g) == pytest.approx(-1 / y, rel=1e-15)
+
+
 # --- Extremes -------------------------------------------------------------------------------
 
 
