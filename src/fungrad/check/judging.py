@@ -52,8 +52,7 @@ def verdict_on(
     chosen = checked_witnesses(witnesses)
     findings = [finding for case in cases for finding in _contract(case)]
     if "calls" in chosen:
-        # A residual that outlives its call does so in every format.
-        findings += [f for case in cases if not case.narrow for f in _calls(case)]
+        findings += [finding for case in cases for finding in _calls(case)]
     contracts = {f.where for f in findings if (f.kind, f.witness) == ("fault", "contract")}
     sound = [case for case in cases if case.where not in contracts]
     hearing = _Hearing(sound, findings)
