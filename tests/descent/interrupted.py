@@ -40,5 +40,6 @@ def run(checkpoint=None, **changes):
 if __name__ == "__main__":
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+    jax.config.update("jax_disable_most_optimizations", True)  # as in conftest.py, or bits differ
     run(fg.descent.Checkpoint(sys.argv[1], every=int(sys.argv[2])))
     print("finished")
