@@ -68,4 +68,6 @@ def comparison(found: Mapping[str, Curves]) -> Figure:
             ylabel="probability of the class",
             title=name.capitalize(),
         )
+    if legend := plots[1].get_legend():  # the same as of the first
+        legend.remove()
     return figure
