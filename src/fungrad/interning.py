@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ import numpy as np
 
 from fungrad import _jax, passes
 from fungrad.graph import is_custom_jvp, place_of_custom_jvp
-from fungrad.steps import content_of
+from fungrad.steps import content_of, typed
 
 
 class _OnlyItself(Exception):
@@ -103,6 +103,7 @@ def _rows(graph: Any, reached: set[Any] | None = None, reads: bool = True) -> An
     def operands(variables):
         return tuple([_literal(v) if type(v) is _jax.Literal else number[v] for v in variables])
 
+    other = partial(_parameter, reads)
     rows: list[Any] = [(info.func_name, info.arg_names), tuple(v.aval for v in number)]
     for e in jaxpr.eqns:
         source, params = e.source_info, e.params
@@ -111,7 +112,7 @@ def _rows(graph: Any, reached: set[Any] | None = None, reads: bool = True) -> An
         rows += (
             (e.primitive, source.traceback, source.name_stack, e.ctx),
             operands(e.invars),
-            tuple([(name, _parameter(value, reads)) for name, value in params.items()]),
+            tuple([(name, typed(value, other)) for name, value in params.items()]),
             tuple([v.aval for v in e.outvars]),
         )
         for v in e.outvars:
@@ -125,18 +126,10 @@ def _literal(literal: Any) -> Any:
     return content_of(literal)
 
 
-_PLAIN = frozenset({int, bool, str, type(None)})
 _VALUES_THAT_CAN_BE_CALLED = (type, jax.sharding.Mesh, jax.sharding.AbstractMesh)
 
 
-def _parameter(value: Any, reads: bool) -> Any:
-    kind = type(value)
-    if kind in _PLAIN:
-        return kind, value
-    if kind is float:
-        return value.hex()
-    if isinstance(value, tuple | list):
-        return kind, tuple([_parameter(x, reads) for x in value])
+def _parameter(reads: bool, value: Any) -> Any:
     if isinstance(value, _jax.ClosedJaxpr | _jax.Jaxpr):
         graph = _jax.close(value)
         if graph.consts:

@@ -122,7 +122,7 @@ class _Use:
         self.step, self.types, self.asked = step, types, asked
         self.key = (
             (rule.primitive, rule.function, equation.primitive, equation.ctx, step.active, asked),
-            tuple([(name, _typed(value)) for name, value in equation.params.items()]),
+            tuple([(name, typed(value)) for name, value in equation.params.items()]),
             contents,
             types,
         )
@@ -159,12 +159,23 @@ def _use_of(step: Step, inputs, out, g, asked: Sequence[bool]) -> _Use | None:
         return None
 
 
-def _typed(parameter: Any) -> Any:
-    """Equal to what is so in type and value all the way down: 1 is neither 1.0 nor True."""
+_PLAIN = frozenset({int, bool, str, type(None)})
+
+
+def typed(parameter: Any, other: Callable[[Any], Any] | None = None) -> Any:
+    """Equal to what is so in type and value all the way down: 1 is neither 1.0 nor True.
+
+    Args:
+        other: what stands for a parameter that is no number, text or tuple; `None` is itself.
+    """
     kind = type(parameter)
-    if isinstance(parameter, tuple):
-        return kind, tuple([_typed(entry) for entry in parameter])
-    return kind, parameter.hex() if kind is float else parameter  # -0 is not 0
+    if kind in _PLAIN:
+        return kind, parameter
+    if kind is float:
+        return parameter.hex()  # -0 is not 0
+    if isinstance(parameter, tuple | list):
+        return kind, tuple([typed(entry, other) for entry in parameter])
+    return kind, parameter if other is None else other(parameter)
 
 
 def content_of(literal: Any) -> Any:
@@ -223,7 +234,7 @@ def _fit(g: Any, aval: Any, step: Step, foreign: Any) -> Any:
     if not hasattr(g, "shape"):  # a Python scalar, or a literal of a graph
         g = jax.numpy.asarray(g, due.dtype)
     broadcasts = step.rule is not None and getattr(step.rule, "broadcasts", False)
-    if broadcasts and g.shape != due.shape and g.shape == step.equation.outvars[0].aval.shape:
+    if broadcasts and g.shape == step.equation.outvars[0].aval.shape:
         g = sum_to(g, due)
     by_author = step.halves is not None or (foreign is not None and g.dtype == foreign[1])
     if g.shape != due.shape or (g.dtype != due.dtype and not by_author):
@@ -246,15 +257,12 @@ def sum_to(g: Any, x: Any) -> Any:
     >>> sum_to(jnp.ones((2, 3)), jnp.ones((1, 3))).tolist()
     [[2.0, 2.0, 2.0]]
     """
-    shape = x.shape
-    if g.shape == shape:
+    if g.shape == x.shape:
         return g
-    added = g.ndim - len(shape)
-    axes = (*range(added), *(i + added for i, n in enumerate(shape) if n != g.shape[i + added]))
+    added = g.ndim - x.ndim
+    axes = (*range(added), *(i + added for i, n in enumerate(x.shape) if n != g.shape[i + added]))
     summed = lax.reduce_sum_p.bind(g, axes=axes, out_sharding=None)
-    if summed.shape == shape:
-        return summed
-    return lax.reshape(summed, shape, out_sharding=_jax.sharding_of(getattr(x, "aval", x)))
+    return summed if summed.shape == x.shape else lax.reshape(summed, x.shape)
 
 
 def _named(step: Step) -> str:
